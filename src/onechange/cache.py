@@ -1,0 +1,89 @@
+"""Where downloads are kept, how they get there, and how they are checked.
+
+The cache is the folder that ``ONECHANGE_CACHE`` names, else the platform's own. Nothing is taken
+from the network without its SHA-256 being known beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import platformdirs
+from tqdm.auto import tqdm
+
+from .errors import UsageError
+from .files import write_atomically
+
+OFFLINE_HELP = "the pocket models (--model_size pocket-small) and the pocket messages need no download"
+
+
+def root() -> Path:
+    """The cache folder; it may not exist yet."""
+    chosen = os.environ.get("ONECHANGE_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("onechange"))
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def missing(what: str, name: str, place: Path, reason: object) -> UsageError:
+    """The line for a file that cannot be had without a network."""
+    short = str(reason).splitlines()[0][:100] if str(reason) else type(reason).__name__
+    return UsageError(f"{what} is not here: {name} would go to {place} ({short}); {OFFLINE_HELP}")
+
+
+def download(url: str, path: Path, digest: str, what: str) -> Path:
+    """Fetch ``url`` to ``path`` unless it is there; refuse what does not have the SHA-256 ``digest``.
+
+    Raises:
+        UsageError: without a network, or when the hash is another.
+    """
+    if path.exists():
+        check(path, digest)
+        return path
+
+    def fetch(temporary: str) -> None:
+        request = urllib.request.Request(url, headers={"User-Agent": "onechange"})
+        with urllib.request.urlopen(request, timeout=30) as reply, open(temporary, "wb") as file:
+            size = int(reply.headers.get("Content-Length") or 0)
+            with tqdm.wrapattr(reply, "read", total=size or None, desc=path.name) as source:
+                shutil.copyfileobj(source, file)
+        check(Path(temporary), digest, path.name)
+
+    try:
+        write_atomically(path, fetch)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise missing(what, path.name, path.parent, getattr(error, "reason", error)) from None
+    return path
+
+
+def check(path: Path, digest: str, name: str | None = None) -> None:
+    """Raise :class:`UsageError` unless ``path`` has this SHA-256."""
+    found = sha256(path)
+    if found != digest:
+        raise UsageError(
+            f"{name or path} has the wrong SHA-256 ({found[:12]}..., expected {digest[:12]}...): "
+            "it is damaged or another file; delete it and try again"
+        )
+
+
+def contents() -> list[tuple[str, int]]:
+    """Every file in the cache with its size in bytes (a link counts for nothing)."""
+    files = (p for p in sorted(root().rglob("*")) if p.is_file() and not p.is_symlink())
+    return [(str(p.relative_to(root())), p.stat().st_size) for p in files]
+
+
+def clear() -> int:
+    """Remove everything in the cache; returns the bytes freed."""
+    freed = sum(size for _, size in contents())
+    for child in root().iterdir() if root().exists() else ():
+        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+    return freed

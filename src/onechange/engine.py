@@ -1,0 +1,259 @@
+"""Build the model of an experiment, and compute only what it trains and reads.
+
+A model is ``suffix(prefix(message))``. Whatever lies before the first trainable parameter, the
+prefix, is a constant of the message: it is computed once, without gradients, and kept. In the last
+block only the positions that are read need a query; a token that no position read can see is not
+computed at all. None of this changes a number: the plain loop gives the same losses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .experiment import Experiment
+from .lora import add_lora
+from .model import GPT, View, take
+from .text import Tokens
+from .weights import hash_of, load_weights, shape_of, weights_file
+
+CHUNK_TOKENS = 8192  # tokens in a batch of the prefix: enough to fill a machine, little enough for memory
+
+
+def build(experiment: Experiment, n_classes: int) -> GPT:
+    """The model to finetune: trunk, a new head, what is frozen, and adapters, on the CPU.
+
+    The random numbers are drawn in the published order: the trunk's where it is random, then, from
+    the same seed again, the head's and the adapters'. PyTorch's global generator is left as it was.
+    """
+    shape = replace(shape_of(experiment.model_size), causal=not experiment.disable_causal_mask)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        if experiment.weights == "random":
+            model = GPT(shape)  # PyTorch's default initialisation, in the order of construction
+        else:
+            with torch.device("meta"):
+                model = GPT(shape)
+            load_weights(model, weights_file(experiment.model_size))
+        torch.manual_seed(experiment.seed)
+        for parameter in trainable_part(model, experiment.trainable_layers):
+            parameter.requires_grad_(True)
+        model.head = nn.Linear(shape.emb_dim, n_classes)
+        if experiment.uses_lora:
+            merged = experiment.trainable_layers == "lora_alternative"
+            add_lora(model, experiment.lora_rank, experiment.lora_alpha, experiment.lora_scaling, merged)
+    return model
+
+
+def trainable_part(model: GPT, trainable_layers: str) -> list[nn.Parameter]:
+    """The trunk's parameters that are trained, after freezing them all."""
+    model.requires_grad_(False)
+    if trainable_layers == "all":
+        return list(model.parameters())
+    blocks = {"last_block": 1, "last_two_blocks": 2}.get(trainable_layers, 0)
+    if blocks == 0:
+        return []  # the new head, and LoRA's adapters, come with their gradients on
+    return [*model.blocks[-blocks:].parameters(), *model.final_norm.parameters()]
+
+
+def frozen_blocks(model: GPT) -> int:
+    """How many of the leading blocks are constants of the message.
+
+    One more than there are blocks where the final norm is frozen too; 0 where the embeddings train.
+    """
+    stages = [nn.ModuleList([model.tok_emb, model.pos_emb]), *model.blocks, model.final_norm]
+    frozen = [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
+    return max(0, (frozen.index(False) if False in frozen else len(frozen)) - 1)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Which outputs an experiment reads, and therefore which tokens have to be computed.
+
+    Attributes:
+        average: average over positions instead of reading one.
+        first: read the first token.
+        own_end: a message ends with its own last token; what lies behind it is not read.
+        causal: a token sees only what stands before it.
+        unpadded: what lies behind a message only fills the tensor, and must not be seen at all.
+    """
+
+    average: bool
+    first: bool
+    own_end: bool
+    causal: bool
+    unpadded: bool
+
+    @classmethod
+    def of(cls, e: Experiment) -> Reader:
+        own_end = e.no_padding or e.trainable_token_pos == "flexible"
+        first = e.trainable_token_pos == "first"
+        return cls(e.average_embeddings, first, own_end, not e.disable_causal_mask, e.no_padding)
+
+    def width(self, lengths: np.ndarray, T: int, plain: bool = False) -> int:
+        """Tokens of a batch that can reach an output that is read, of the ``T`` there are.
+
+        The ``plain`` loop computes the padding too.
+        """
+        if self.first and self.causal and not plain:
+            return 1
+        only_messages = self.unpadded or (self.own_end and self.causal and not plain)
+        return int(lengths.max()) if only_messages else T
+
+    def view(self, lengths: Tensor, T: int) -> View:
+        """What the blocks are asked for: lengths ``(B,)`` to positions ``(B, 1)`` and visible keys ``(B, T)``."""
+        ends = lengths - 1 if self.own_end else torch.full_like(lengths, T - 1)
+        at = None if self.average else (torch.zeros_like(lengths) if self.first else ends)[:, None]
+        hidden = self.unpadded and not self.causal
+        keys = torch.arange(T, device=lengths.device) < lengths[:, None] if hidden else None
+        return View(at, keys)
+
+    def pool(self, y: Tensor, lengths: Tensor) -> Tensor:
+        """One vector a message: ``(B, Q, C)`` to ``(B, C)``.
+
+        The table averages logits; the head is linear, so averaging what goes into it is the same.
+        """
+        if not self.average:
+            return y[:, 0]
+        if not self.own_end:
+            return y.mean(1)
+        real = torch.arange(y.size(1), device=y.device) < lengths[:, None]  # (B, T)
+        return (y * real[:, :, None]).sum(1) / lengths[:, None]
+
+
+@dataclass
+class Inputs:
+    """A split of the messages, ready for the suffix.
+
+    Attributes:
+        x: ids ``(N, T)`` at stage 0, hidden states ``(N, T, C)`` that ``stage`` blocks have made, or
+            pooled features ``(N, C)`` behind the final norm.
+        stage: how many blocks are done already; one more than there are for features.
+        host_lengths, lengths, labels: ``(N,)``, on the host and on the device.
+    """
+
+    x: Tensor
+    stage: int
+    host_lengths: np.ndarray
+    lengths: Tensor
+    labels: Tensor
+
+    def batch(self, index: np.ndarray, width: int) -> Tensor:
+        """Rows of ``x``, their first ``width`` tokens, on the labels' device."""
+        rows = torch.from_numpy(index)
+        picked = self.x[rows] if self.x.ndim == 2 and self.stage else self.x[rows, :width]
+        return picked.to(self.labels.device, non_blocking=True)
+
+
+def logits_of(model: GPT, reader: Reader, inputs: Inputs, index: np.ndarray, plain: bool = False) -> Tensor:
+    """Logits ``(B, K)`` of the messages at ``index`` ``(B,)``.
+
+    ``plain`` computes every block at every position and picks afterwards, as the published loop does.
+    """
+    assert model.head is not None
+    width = reader.width(inputs.host_lengths[index], inputs.x.size(1), plain)
+    x = inputs.batch(index, width)
+    if inputs.stage > len(model.blocks):
+        return model.head(x)
+    lengths = inputs.lengths[torch.from_numpy(index).to(inputs.lengths.device)]
+    return model.head(_features(model, reader, x, lengths, inputs.stage, plain))
+
+
+def _features(model: GPT, reader: Reader, x: Tensor, lengths: Tensor, stage: int, plain: bool = False) -> Tensor:
+    """What the head sees, ``(B, C)``, from ids ``(B, T)`` or the output of ``stage`` blocks ``(B, T, C)``."""
+    view = reader.view(lengths, x.size(1))
+    x = x if stage else model.embed(x)
+    y = take(model.run(x, View(None, view.keys)), view.at) if plain else model.run(x, view, stage)
+    return reader.pool(model.final_norm(y), lengths)
+
+
+class PrefixStore:
+    """Outputs of frozen prefixes, kept for the next row or seed that wants the same.
+
+    Args:
+        limit: bytes to keep; the least recently used go first.
+    """
+
+    def __init__(self, limit: float = 2e9) -> None:
+        self.limit = limit
+        self.kept: OrderedDict[tuple, Tensor] = OrderedDict()
+
+    def get(self, key: tuple) -> Tensor | None:
+        if key in self.kept:
+            self.kept.move_to_end(key)
+        return self.kept.get(key)
+
+    def put(self, key: tuple, x: Tensor) -> None:
+        self.kept[key] = x
+        while sum(t.nbytes for t in self.kept.values()) > self.limit and len(self.kept) > 1:
+            self.kept.popitem(last=False)
+
+
+def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, precision: str) -> Inputs:
+    """A split as :class:`Inputs`, its frozen prefix computed, or taken from the store.
+
+    Rows that share a prefix share its output; a deeper prefix goes on from a shallower one.
+    """
+    device = next(model.parameters()).device
+    where = f"{device} {precision}"
+    lengths = torch.from_numpy(tokens.lengths).to(device)
+    labels = tokens.labels.to(device)
+    stage = frozen_blocks(model) if e.prefix_cache == "on" else 0
+    inputs = Inputs(tokens.ids.to(device), 0, tokens.lengths, lengths, labels)
+    if stage == 0:
+        return inputs
+    reader = Reader.of(e)
+    found = None
+    for key in _keys(e, tokens, reader, stage, where):
+        found = store.get(key) if found is None else found
+    if found is None:
+        own = _keys(e, tokens, reader, stage, where)[0]
+        source = inputs
+        for shallower in range(1, min(stage, len(model.blocks) + 1)):
+            for key in _keys(e, tokens, reader, shallower, where):
+                kept = store.get(key)
+                source = source if kept is None else replace(inputs, x=kept, stage=shallower)
+        found = _prefix(model, reader, source, stage)
+        store.put(own, found)
+    return replace(inputs, x=found, stage=stage)
+
+
+def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str) -> list[tuple]:
+    """Names under which a prefix may be kept, its own first.
+
+    With a causal mask the outputs over padded messages hold those over the messages alone.
+    """
+    trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, random, {e.seed}"
+    digest = hashlib.sha256(tokens.ids.numpy().tobytes()).hexdigest()
+    if stage > shape_of(e.model_size).n_layers:  # features depend on what is read, hidden states do not
+        return [(stage, trunk, digest, reader, where)]
+    T = tokens.ids.size(1)
+    own = (reader.own_end or reader.unpadded) and reader.causal
+    widths = [(reader.width(tokens.lengths, T), own)] + [(T, False)] * reader.causal
+    return [(stage, trunk, digest, reader.causal, reader.unpadded, width, where) for width in widths]
+
+
+@torch.no_grad()
+def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int) -> Tensor:
+    """Run all messages through the frozen part, those of like length together."""
+    N, C = len(source.host_lengths), model.config.emb_dim
+    T = reader.width(source.host_lengths, source.x.size(1))
+    features = stage > len(model.blocks)
+    out = torch.zeros((N, C) if features else (N, T, C), device=source.labels.device)
+    order = np.argsort(-source.host_lengths, kind="stable")  # longest first
+    while len(order):
+        w = reader.width(source.host_lengths[order[:1]], T)
+        index, order = np.split(order, [max(1, CHUNK_TOKENS // w)])
+        x = source.batch(index, w)
+        lengths = source.lengths[torch.from_numpy(index).to(source.lengths.device)]
+        if features:
+            out[index] = _features(model, reader, x, lengths, source.stage)
+        else:
+            visible = View(None, reader.view(lengths, w).keys)
+            out[index, :w] = model.run(x if source.stage else model.embed(x), visible, source.stage, stage)
+    return out

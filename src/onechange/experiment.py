@@ -1,0 +1,253 @@
+"""An experiment is the baseline with a change; this module says what can be changed.
+
+:class:`Experiment` is the one place where an option is named. The command line, the widgets and the
+columns of a table of results are made from its fields, and every check of a value or of a
+combination happens when one is made, before anything is downloaded or built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import UsageError, nearest
+from .weights import MODELS, learning_rate_of, shape_of
+
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One finetuning run: every option of the published table, and what the table held fixed.
+
+    The defaults are row 1, the baseline. Make another with :meth:`but`.
+
+    Raises:
+        UsageError: if a value is outside its meaning, or an option would have no effect.
+    """
+
+    model_size: str = "gpt2-small (124M)"
+    """The model: gpt2-small, -medium, -large or -xl (downloaded once), pocket-small, -medium, -large or
+    -xl (in the package), or a folder in the Hugging Face GPT-2 layout."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """Start from the pretrained weights, or from random ones of the same shape."""
+    trainable_layers: Literal[
+        "last_layer", "last_block", "last_two_blocks", "all", "lora", "lora_alternative"
+    ] = "last_block"
+    """What is trained: the new output layer alone, with the last block or two (and the final norm),
+    everything, or LoRA adapters on every linear layer (lora_alternative merges them on the fly)."""
+    trainable_token_pos: Literal["first", "last", "flexible"] = "last"
+    """The token whose output is classified: the first, the last (padding, where there is padding), or the
+    last real one (flexible)."""
+    average_embeddings: bool = False
+    """Average over all positions (with flexible: over the real tokens) instead of reading one token."""
+    context_length: str | int = "longest_training_example"
+    """Pad and cut messages to: longest_training_example, model_context_length, or a number of tokens."""
+    lora_rank: int = 8
+    """LoRA: the rank r of the weight change."""
+    lora_alpha: float = 8
+    """LoRA: the weight change is multiplied by this (see lora_scaling)."""
+    no_padding: bool = False
+    """Neither pad nor cut: every message is read at its own end."""
+    num_epochs: int = 5
+    """Passes over the training messages."""
+    batch_size: int = 8
+    """Messages in a batch; a last batch with fewer is left out of training."""
+    accumulation_steps: int = 1
+    """Batches whose gradients are averaged before the weights move."""
+    disable_causal_mask: bool = False
+    """Let every token attend to every other."""
+    ignore_index: int = -100
+    """A label that the loss leaves out (it cannot be one of the classes)."""
+    learning_rate: float | None = None
+    """AdamW's learning rate; unless given, the model's own (5e-5 for GPT-2 and for a folder)."""
+    weight_decay: float = 0.1
+    """AdamW's weight decay."""
+    dataset: str | None = None
+    """The messages: uci, pocket, or a file (tsv, csv, jsonl, parquet) with columns label and text.
+    Unless given: pocket for a pocket model, uci for any other."""
+    balance: bool = False
+    """For a file: sample every class down to the size of the smallest."""
+    train_size: int | None = None
+    """Train on this many messages only, the first of the shuffled training set."""
+    lora_scaling: Literal["table", "paper", "rslora"] = "table"
+    """LoRA: multiply by alpha (table), alpha / r (paper), or alpha / sqrt(r) (rslora)."""
+    precision: Precision = "auto"
+    """Numbers to compute with: fp32, tf32, bf16, fp16, or auto (the fastest that suits the device)."""
+    prefix_cache: Literal["on", "off"] = "on"
+    """Compute what lies before the first trained parameter once (on), or at every step (off)."""
+    seed: int = 123
+    """Decides the new layers' weights, random weights, and the order of the messages."""
+
+    def __post_init__(self) -> None:
+        self._normalise()
+        self._check_values()
+        self._check_combinations()
+
+    # -- what it says -----------------------------------------------------------------------
+
+    def but(self, **changes: Any) -> Experiment:
+        """This experiment with some fields changed: ``BASELINE.but(trainable_token_pos="first")``.
+
+        Raises:
+            UsageError: for an unknown field, or as for the class.
+        """
+        for name in changes:
+            if name not in names():
+                raise UsageError(f"an experiment has no field {name!r}{nearest(name, names())}")
+        return dataclasses.replace(self, **changes)
+
+    def at(self, scale: str) -> Experiment:
+        """The same row on another ladder: ``at("pocket")`` puts pocket-small for gpt2-small, and so on.
+
+        A folder stays what it is. The learning rate and the messages follow unless they were given.
+        """
+        if scale not in ("pocket", "gpt2"):
+            raise UsageError(f"there is no scale {scale!r}{nearest(scale, ('pocket', 'gpt2'))}: use pocket or gpt2")
+        for name, model in MODELS.items():
+            if model.scale == scale and self.model_size in MODELS and MODELS[self.model_size].rung == model.rung:
+                return self.but(model_size=name)
+        return self
+
+    def resolved(self) -> Experiment:
+        """The experiment with its learning rate and messages filled in where they were left open."""
+        rate = learning_rate_of(self.model_size) if self.learning_rate is None else self.learning_rate
+        own = "pocket" if self.scale == "pocket" else "uci"
+        return self.but(learning_rate=rate, dataset=own if self.dataset is None else self.dataset)
+
+    def diff(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
+        """The fields in which this differs from ``other``: name to (other's value, this one's)."""
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in names()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, resolved, as plain values."""
+        return dataclasses.asdict(self.resolved())
+
+    @property
+    def scale(self) -> str:
+        """``pocket``, ``gpt2``, or ``folder``."""
+        return MODELS[self.model_size].scale if self.model_size in MODELS else "folder"
+
+    @property
+    def flags(self) -> list[str]:
+        """The command-line flags that differ from their defaults."""
+        words: list[str] = []
+        for name, (_, value) in self.diff(Experiment()).items():
+            words += [f"--{name}"] if value is True else [f"--{name}", f"{value:g}" if name == "lora_alpha" else str(value)]
+        return words
+
+    @property
+    def command(self) -> str:
+        """The command that repeats this experiment, its learning rate spelled out."""
+        rate = self.resolved().learning_rate
+        return shlex.join(["onechange", "run", *self.but(learning_rate=rate).flags])
+
+    @property
+    def uses_lora(self) -> bool:
+        return self.trainable_layers in ("lora", "lora_alternative")
+
+    # -- what is allowed --------------------------------------------------------------------
+
+    def _normalise(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        size = str(self.model_size)
+        short = {name.split(" ")[0]: name for name in MODELS}
+        put("model_size", short.get(size, size))
+        if isinstance(self.context_length, str) and self.context_length.lstrip("+-").isdigit():
+            put("context_length", int(self.context_length))
+        for name in ("lora_alpha", "learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                put(name, float(value))
+
+    def _check_values(self) -> None:
+        for name, hint in hints().items():
+            value = getattr(self, name)
+            choices = choices_of(name)
+            if choices and value not in choices:
+                raise UsageError(f"{name} {value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
+            if not choices and not fits(value, hint):
+                raise UsageError(f"{name} is a {getattr(hint, '__name__', hint)}, not {value!r}")
+        for name in ("lora_rank", "num_epochs", "batch_size", "accumulation_steps", "train_size", "context_length"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not 1 <= value <= 2**31:
+                raise UsageError(f"{name} must be 1 or more, not {value}")
+        for name in ("lora_alpha", "learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "weight_decay"))):
+                raise UsageError(f"{name} must be a positive number, not {value}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed must be between 0 and 4294967295, not {self.seed}")
+        if not -(2**31) <= self.ignore_index < 2**31:
+            raise UsageError(f"ignore_index {self.ignore_index} is not a 32-bit number")
+        named = ("longest_training_example", "model_context_length")
+        if isinstance(self.context_length, str) and self.context_length not in named:
+            raise UsageError(
+                f"context_length {self.context_length!r} is not {named[0]}, {named[1]} or a number"
+                f"{nearest(self.context_length, named)}"
+            )
+        if self.dataset is not None and not is_dataset(self.dataset):
+            raise UsageError(
+                f"dataset {self.dataset!r} is not uci, pocket or a file that exists{nearest(self.dataset, ('uci', 'pocket'))}"
+            )
+
+    def _check_combinations(self) -> None:
+        shape = shape_of(self.model_size)  # raises for an unknown size or an unusable folder
+        if isinstance(self.context_length, int) and self.context_length > shape.context_length:
+            raise UsageError(f"context_length {self.context_length} is more than the model's {shape.context_length}")
+        if self.lora_rank > shape.emb_dim:
+            raise UsageError(f"lora_rank {self.lora_rank} is more than the model's width, {shape.emb_dim}")
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        if not self.uses_lora:
+            for name in ("lora_rank", "lora_alpha", "lora_scaling"):
+                if getattr(self, name) != default[name]:
+                    raise UsageError(f"{name} has no effect without --trainable_layers lora")
+        if self.no_padding and self.context_length != default["context_length"]:
+            raise UsageError("context_length has no effect with no_padding, which neither pads nor cuts")
+        if self.average_embeddings and self.trainable_token_pos == "first":
+            raise UsageError("average_embeddings reads all positions: trainable_token_pos must be last or flexible")
+        dataset = self.dataset or ("pocket" if self.scale == "pocket" else "uci")
+        if self.balance and dataset in ("uci", "pocket"):
+            raise UsageError(f"balance has no effect on {dataset}, which is balanced already")
+        if self.ignore_index in (0, 1):
+            raise UsageError(f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned")
+
+
+@cache
+def hints() -> dict[str, Any]:
+    """The fields of :class:`Experiment` and their types."""
+    return get_type_hints(Experiment)
+
+
+def names() -> list[str]:
+    """The fields of :class:`Experiment`, in order."""
+    return list(hints())
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """The values a field may take, or nothing where it is open."""
+    return get_args(hints()[name]) if get_origin(hints()[name]) is Literal else ()
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a field's type (a bool is no int here)."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return any(type(value) is option or (option is type(None) and value is None) for option in options)
+
+
+def is_dataset(dataset: str) -> bool:
+    """Whether ``dataset`` is a name we know or a file that is there."""
+    return dataset in ("uci", "pocket") or Path(dataset).is_file()
+
+
+BASELINE = Experiment()
+"""Row 1 of the table."""

@@ -1,0 +1,200 @@
+"""GPT-2, small enough to be read with the chapter that explains it.
+
+One alphabet names the axes, here and in every other module:
+
+=====  ==============================================================
+``B``  messages in a batch
+``T``  tokens in a message, padding included
+``Q``  positions of a message that are read out (1, unless pooled)
+``C``  channels: the width of the residual stream
+``H``  heads, each of size ``D`` with ``C = H * D``
+``K``  classes
+``V``  entries of the vocabulary
+=====  ==============================================================
+
+The architecture is that of Radford et al. (2019), *Language Models are Unsupervised Multitask
+Learners*: pre-norm blocks, learned positions, GELU with the tanh approximation. Query, key and
+value are three linear layers rather than one, so that an adapter can sit on each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT: everything that decides which parameters exist and who may look at whom.
+
+    ``causal=False`` lets every token attend to every other, as row 17 of the table does.
+    """
+
+    vocab_size: int
+    context_length: int
+    emb_dim: int
+    n_heads: int
+    n_layers: int
+    causal: bool = True
+
+    def __post_init__(self) -> None:
+        if self.emb_dim % self.n_heads:
+            raise ValueError(f"emb_dim {self.emb_dim} is not a multiple of n_heads {self.n_heads}")
+
+
+@dataclass(frozen=True)
+class View:
+    """What the last block is asked for, and what every block may see.
+
+    Args:
+        at: positions to read, ``(B, Q)`` integers, or ``None`` for all of them.
+        keys: which tokens may be attended to, ``(B, T)`` booleans, or ``None`` for all of them.
+    """
+
+    at: Tensor | None = None
+    keys: Tensor | None = None
+
+
+ALL = View()
+
+
+def take(x: Tensor, at: Tensor | None) -> Tensor:
+    """The rows of ``x`` ``(B, T, C)`` at positions ``at`` ``(B, Q)``: ``(B, Q, C)``."""
+    if at is None:
+        return x
+    return x.gather(1, at[:, :, None].expand(-1, -1, x.size(-1)))  # (B, Q, C)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al., 2017), causal or not as the config says."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_heads, self.causal = config.n_heads, config.causal
+        self.query = nn.Linear(config.emb_dim, config.emb_dim)
+        self.key = nn.Linear(config.emb_dim, config.emb_dim)
+        self.value = nn.Linear(config.emb_dim, config.emb_dim)
+        self.out = nn.Linear(config.emb_dim, config.emb_dim)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """Split channels into heads: ``(B, T, C)`` to ``(B, H, T, D)``."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+    def mask(self, T: int, view: View, device: torch.device) -> Tensor | None:
+        """Who may look at whom, ``(B or 1, 1, Q, T)`` booleans, or ``None`` where a plain call will do."""
+        if view.at is None and view.keys is None:
+            return None
+        positions = torch.arange(T, device=device)
+        seen = torch.ones(1, 1, 1, T, dtype=torch.bool, device=device)
+        if self.causal:
+            readers = positions[None] if view.at is None else view.at  # (B or 1, Q)
+            seen = positions <= readers[:, None, :, None]  # (B or 1, 1, Q, T)
+        if view.keys is not None:
+            seen = seen & view.keys[:, None, None, :]
+        return seen
+
+    def forward(self, x: Tensor, view: View = ALL) -> Tensor:
+        q = self.heads(self.query(take(x, view.at)))  # (B, H, Q, D)
+        k, v = self.heads(self.key(x)), self.heads(self.value(x))  # (B, H, T, D)
+        mask = self.mask(x.size(1), view, x.device)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and mask is None)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, Q, C)
+
+
+class MLP(nn.Module):
+    """The feed-forward half of a block: four times wider inside."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.emb_dim, 4 * config.emb_dim)
+        self.down = nn.Linear(4 * config.emb_dim, config.emb_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to what came in.
+
+    Asked for a few positions only, the block computes queries, output and MLP there alone; keys
+    and values are needed everywhere.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.attn = Attention(config)
+        self.mlp = MLP(config)
+        self.norm1 = nn.LayerNorm(config.emb_dim)
+        self.norm2 = nn.LayerNorm(config.emb_dim)
+
+    def forward(self, x: Tensor, view: View = ALL) -> Tensor:
+        y = take(x, view.at) + self.attn(self.norm1(x), view)  # (B, Q, C)
+        return y + self.mlp(self.norm2(y))  # (B, Q, C)
+
+
+class GPT(nn.Module):
+    """The whole model. ``head`` is ``None`` while it is a language model (its output is then tied to
+    the token embedding) and ``Linear(C, K)`` once it classifies.
+
+    The parts run separately too: ``model.read(model.run(model.embed(ids)))`` is
+    ``model(ids)``; a cached prefix is ``run`` stopped early.
+    """
+
+    head: nn.Module | None
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
+        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.final_norm = nn.LayerNorm(config.emb_dim)
+        self.head = None
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token plus position embedding: ids ``(B, T)`` to ``(B, T, C)``."""
+        return self.tok_emb(ids) + self.pos_emb.weight[: ids.size(1)]
+
+    def run(self, x: Tensor, view: View = ALL, start: int = 0, stop: int | None = None) -> Tensor:
+        """Blocks ``start`` to ``stop`` (all of them by default) over ``(B, T, C)``.
+
+        Only the model's very last block narrows down to ``view.at``: ``(B, Q, C)`` comes out of it.
+        """
+        last = len(self.blocks) - 1
+        everywhere = View(None, view.keys)
+        for i in range(start, len(self.blocks) if stop is None else stop):
+            x = self.blocks[i](x, view if i == last else everywhere)
+        return x
+
+    def read(self, x: Tensor) -> Tensor:
+        """Final norm and output layer: ``(B, Q, C)`` to logits ``(B, Q, K)``, or ``(B, Q, V)`` without a head."""
+        x = self.final_norm(x)
+        return F.linear(x, self.tok_emb.weight) if self.head is None else self.head(x)
+
+    def forward(self, ids: Tensor, view: View = ALL) -> Tensor:
+        """Logits at the positions read: ids ``(B, T)`` to ``(B, Q, K)``.
+
+        Raises:
+            ValueError: if the messages are longer than the model's context.
+        """
+        if ids.size(1) > self.config.context_length:
+            raise ValueError(f"{ids.size(1)} tokens do not fit a context of {self.config.context_length}")
+        return self.read(self.run(self.embed(ids), view))
+
+
+def init_gpt2_(model: GPT, generator: torch.Generator | None = None) -> GPT:
+    """GPT-2's own initialisation, in place: normal with 0.02, the layers that write into the residual
+    stream smaller by the square root of their number, biases zero (Radford et al., 2019, section 2.3).
+    """
+    writers = 2 * len(model.blocks)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            std = 0.02 / math.sqrt(writers) if name.endswith((".out", ".down")) else 0.02
+            nn.init.normal_(module.weight, 0.0, std, generator=generator)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    return model

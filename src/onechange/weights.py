@@ -1,0 +1,251 @@
+"""Checkpoints in and out: GPT-2 from the Hugging Face Hub, the pocket ladder, a folder.
+
+All three have one layout, that of Hugging Face's GPT-2: ``config.json`` and ``model.safetensors``,
+where query, key and value are one matrix and every linear weight lies as ``(in, out)``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .cache import check, missing, root, sha256
+from .errors import UsageError, nearest
+from .model import GPT, GPTConfig
+
+POCKET = Path(__file__).parent / "pocket"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that has a name: where its weights are and which learning rate suits it.
+
+    ``rung`` is its place on its ladder; ``sha256`` is ``None`` where the Hub's own record of the
+    pinned revision is used.
+    """
+
+    scale: str
+    rung: int
+    shape: GPTConfig
+    learning_rate: float
+    repo: str = ""
+    revision: str = ""
+    sha256: str | None = None
+
+
+def _gpt2(rung: int, shape: tuple[int, int, int], repo: str, revision: str, digest: str | None = None) -> Model:
+    config = GPTConfig(50257, 1024, *shape)
+    return Model("gpt2", rung, config, 5e-5, f"openai-community/{repo}", revision, digest)
+
+
+def _pocket(rung: int, shape: tuple[int, int, int], learning_rate: float) -> Model:
+    return Model("pocket", rung, GPTConfig(4096, 512, *shape), learning_rate)
+
+
+# Shapes are (channels, heads, blocks).
+MODELS: dict[str, Model] = {
+    "gpt2-small (124M)": _gpt2(
+        0, (768, 12, 12), "gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+    ),
+    "gpt2-medium (355M)": _gpt2(1, (1024, 16, 24), "gpt2-medium", "6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
+    "gpt2-large (774M)": _gpt2(2, (1280, 20, 36), "gpt2-large", "32b71b12589c2f8d625668d2335a01cac3249519"),
+    "gpt2-xl (1558M)": _gpt2(
+        3, (1600, 25, 48), "gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2",
+        "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
+    ),
+    "pocket-small": _pocket(0, (128, 4, 4), 1e-3),
+    "pocket-medium": _pocket(1, (160, 5, 4), 1e-3),
+    "pocket-large": _pocket(2, (192, 6, 6), 5e-4),
+    "pocket-xl": _pocket(3, (224, 7, 8), 3e-4),
+}  # fmt: skip
+
+
+def learning_rate_of(model_size: str) -> float:
+    """The rate that suits a model: its own, or 5e-5 for a folder."""
+    return MODELS[model_size].learning_rate if model_size in MODELS else 5e-5
+
+
+def shape_of(model_size: str) -> GPTConfig:
+    """The shape of a model, without downloading anything.
+
+    Raises:
+        UsageError: if ``model_size`` is neither a known name nor a usable folder.
+    """
+    if model_size in MODELS:
+        return MODELS[model_size].shape
+    if not Path(model_size).exists():
+        known = [*MODELS, *(name.split(" ")[0] for name in MODELS)]
+        raise UsageError(
+            f"there is no model {model_size!r}{nearest(model_size, known)}: use one of "
+            f"{', '.join(name.split(' ')[0] for name in MODELS)}, or a folder with config.json and model.safetensors"
+        )
+    return read_config(str(folder_of(model_size).resolve()))
+
+
+def folder_of(model_size: str) -> Path:
+    """The folder of a checkpoint, whether the folder or its ``model.safetensors`` was named."""
+    path = Path(model_size)
+    return path.parent if path.is_file() else path
+
+
+@cache
+def read_config(folder: str) -> GPTConfig:
+    """``config.json`` of a checkpoint, or a clear line on why it is not a GPT-2's."""
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        shape = GPTConfig(*(int(raw[key]) for key in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")))
+    except FileNotFoundError:
+        raise UsageError(f"{folder} has no config.json: a model folder holds config.json and model.safetensors") from None
+    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not the configuration of a GPT-2: {error!r}") from None
+    expected = {
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_by_inverse_layer_idx": False,
+        "scale_attn_weights": True,
+        "add_cross_attention": False,
+    }
+    for key, value in expected.items():
+        if raw.get(key, value) != value:
+            raise UsageError(f"{path}: {key} is {raw[key]!r}, this package computes GPT-2 with {value!r}")
+    if raw.get("n_inner") not in (None, 4 * shape.emb_dim):
+        raise UsageError(f"{path}: n_inner is {raw['n_inner']}, this package computes GPT-2 with {4 * shape.emb_dim}")
+    return shape
+
+
+def weights_file(model_size: str) -> Path:
+    """The safetensors file of a model, downloaded and checked if need be.
+
+    Raises:
+        UsageError: if it is missing, cannot be downloaded, or has the wrong hash.
+    """
+    model = MODELS.get(model_size)
+    if model is not None and model.repo:
+        return _from_hub(model)
+    path = (POCKET / model_size if model is not None else folder_of(model_size)) / "model.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{path} is not there: a model folder holds config.json and model.safetensors")
+    return path
+
+
+def _from_hub(model: Model) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    place = root() / "hub"
+    try:
+        path = Path(hf_hub_download(model.repo, "model.safetensors", revision=model.revision, cache_dir=place))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
+        raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
+    blob = path.resolve()
+    mark = blob.with_name(blob.name + ".verified")
+    if not mark.exists():  # hashing gigabytes once is enough
+        check(blob, model.sha256 or blob.name)  # the Hub names a file in its cache by its SHA-256
+        mark.touch()
+    return path
+
+
+@cache
+def weights_hash(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a weights file, once per state of the file."""
+    return sha256(path)
+
+
+def hash_of(model_size: str) -> str:
+    """SHA-256 of a model's weights."""
+    path = weights_file(model_size)
+    stat = path.stat()
+    return weights_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+def load_weights(model: GPT, path: Path) -> None:
+    """Put the weights of a Hugging Face GPT-2 file into a model, as float32.
+
+    Raises:
+        UsageError: if the file is truncated, lacks a tensor or has one of another shape.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = set(file.keys())
+            prefix = "transformer." if any(name.startswith("transformer.") for name in stored) else ""
+            state = {}
+            for ours, theirs, part in layout(model.config):
+                if prefix + theirs not in stored:
+                    raise UsageError(f"{path} has no tensor {theirs}: it is not a GPT-2 of {model.config.n_layers} blocks")
+                tensor = file.get_tensor(prefix + theirs).float()
+                state[ours] = from_hf(tensor, theirs, part)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} cannot be read as safetensors (truncated?): {error}") from None
+    for name, tensor in state.items():
+        wanted = model.get_parameter(name).shape
+        if tensor.shape != wanted:
+            raise UsageError(f"{path}: {name} has shape {tuple(tensor.shape)}, its config.json says {tuple(wanted)}")
+    model.load_state_dict(state, strict=False, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def layout(config: GPTConfig) -> Iterator[tuple[str, str, int | None]]:
+    """Our parameter names beside Hugging Face's: (ours, theirs, which third of a fused tensor)."""
+    yield "tok_emb.weight", "wte.weight", None
+    yield "pos_emb.weight", "wpe.weight", None
+    pairs = {"attn.out": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj", "norm1": "ln_1", "norm2": "ln_2"}
+    for i in range(config.n_layers):
+        for kind in ("weight", "bias"):
+            for part, name in enumerate(("query", "key", "value")):
+                yield f"blocks.{i}.attn.{name}.{kind}", f"h.{i}.attn.c_attn.{kind}", part
+            for ours, theirs in pairs.items():
+                yield f"blocks.{i}.{ours}.{kind}", f"h.{i}.{theirs}.{kind}", None
+    yield "final_norm.weight", "ln_f.weight", None
+    yield "final_norm.bias", "ln_f.bias", None
+
+
+def from_hf(tensor: Tensor, theirs: str, part: int | None) -> Tensor:
+    """A stored tensor as ours: the right third of a fused one, linear weights as ``(out, in)``."""
+    if part is not None and tensor.size(-1) % 3 == 0:
+        tensor = tensor.chunk(3, dim=-1)[part]
+    linear = theirs.startswith("h.") and ".ln_" not in theirs and tensor.ndim == 2
+    return (tensor.T if linear else tensor).contiguous()
+
+
+def to_hf(model: GPT) -> dict[str, Tensor]:
+    """A model's trunk under Hugging Face's names and shapes, as :func:`load_weights` reads it."""
+    thirds: dict[str, list[Tensor]] = {}
+    state = model.state_dict()
+    for ours, theirs, _ in layout(model.config):
+        tensor = state[ours].detach().cpu()
+        linear = theirs.startswith("h.") and ".ln_" not in theirs and tensor.ndim == 2
+        thirds.setdefault(theirs, []).append(tensor.T if linear else tensor)
+    return {name: torch.cat(parts, dim=-1).contiguous() for name, parts in thirds.items()}
+
+
+def hf_config(config: GPTConfig, end: int) -> dict[str, object]:
+    """``config.json`` for a model of this shape."""
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.emb_dim,
+        "n_head": config.n_heads,
+        "n_layer": config.n_layers,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "bos_token_id": end,
+        "eos_token_id": end,
+    }
