@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: test test-all book lint results bench clean help
+.PHONY: test test-all book lint readme clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -23,10 +23,19 @@ test: $(READY) ## the tests, offline, a few minutes on two cores
 test-all: $(READY) ## every test, the slow ones too
 	$(PY) -m pytest --slow
 
+book: $(READY) ## the book, every notebook run, into _build/html
+	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
+	$(PY) book/_ext/fresh.py
+	TQDM_DISABLE=1 $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
+	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'
+
 lint: $(READY) ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+readme: $(READY) ## the README's table of rows, from the package
+	$(PY) -c 'from onechange.rows import update_readme; update_readme()'
 
 clean: ## the built book and its cache (not the environment)
 	rm -rf _build book/_build dist

@@ -1,8 +1,8 @@
 """One Change at a Time: what matters when you finetune a GPT.
 
-    >>> import onechange as oc
-    >>> change = oc.BASELINE.at("pocket").but(trainable_token_pos="first")
-    >>> result = oc.run(change, seed=123)  # doctest: +SKIP
+>>> import onechange as oc
+>>> change = oc.BASELINE.at("pocket").but(trainable_token_pos="first")
+>>> result = oc.run(change, seed=123)  # doctest: +SKIP
 """
 
 from .errors import UsageError

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import json
+import operator
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -179,7 +181,10 @@ class Cache:
 
 @dataclass
 class Pretrain:
-    """Pretrain one size of the pocket family, or a fifth one, on text of your own."""
+    """Pretrain one size of the pocket family, or a fifth one, on text of your own.
+
+    A run that stopped goes on where it was when the same command is given again.
+    """
 
     size: Annotated[str, tyro.conf.Positional]
     """pocket-small, -medium, -large or -xl: whose recipe to follow."""
@@ -188,30 +193,41 @@ class Pretrain:
     valid: Path
     """A text file to measure bits per byte on."""
     out: Path
-    """A folder for the model, its checkpoints and its curve; a run that stopped goes on there."""
+    """A folder for the model, its checkpoints and its curve."""
     passes: float | None = None
-    """Passes over the text, instead of the recipe's."""
+    """Passes over the text, instead of the recipe's (n_layers and the next three likewise)."""
     n_layers: int | None = None
-    """Blocks, instead of the recipe's."""
+    """Blocks."""
     emb_dim: int | None = None
-    """Channels, instead of the recipe's."""
+    """Channels."""
     n_heads: int | None = None
-    """Heads, instead of the recipe's."""
+    """Heads."""
     seed: int | None = None
-    """Seed, instead of the recipe's."""
+    """Seed of the weights and of the order of the text."""
     start: Path | None = None
-    """Start from the weights in this folder instead of from random ones."""
+    """Start from this model.safetensors instead of from random weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers to compute with; auto measures which is faster here."""
-    compile: bool = True
+    compile: Literal["on", "off"] = "on"
     """Use torch.compile."""
     device: str = "auto"
-    """Where to compute."""
+    """Where to compute: auto, cpu, cuda, ..."""
 
     def __call__(self) -> int:
-        from .pretrain import main
+        from .pretrain import RECIPES, main
 
-        return main(self)
+        if self.size not in RECIPES:
+            raise UsageError(
+                f"there is no recipe {self.size!r}{nearest(self.size, RECIPES)}: use one of {', '.join(RECIPES)}"
+            )
+        own = {name: getattr(self, name) for name in ("passes", "n_layers", "emb_dim", "n_heads", "seed")}
+        recipe = replace(RECIPES[self.size], **{name: value for name, value in own.items() if value is not None})
+        card = main(
+            recipe, list(self.text), self.valid, self.out,
+            start=self.start, precision=self.precision, compile=self.compile == "on", device=self.device,
+        )  # fmt: skip
+        print(f"{card['bits_per_byte']:.4f} bits a byte (5-gram: {card['five_gram_bits_per_byte']:.4f}), in {self.out}")
+        return 0
 
 
 COMMANDS = {"run": Run, "table": Table, "show": Show, "predict": Predict, "cache": Cache, "pretrain": Pretrain}
@@ -245,14 +261,12 @@ def render(frame: pd.DataFrame, style: str) -> str:
 def parse(argv: list[str]) -> Run | Table | Show | Predict | Cache | Pretrain:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
-    union = choices[0]
-    for choice in choices[1:]:
-        union = union | choice  # type: ignore[operator]
+    union: Any = functools.reduce(operator.or_, choices)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
-                union,  # type: ignore[arg-type]
+                union,
                 prog="onechange",
                 description="What matters when you finetune a GPT: a baseline, and one change at a time.",
                 args=argv,

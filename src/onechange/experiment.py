@@ -37,9 +37,9 @@ class Experiment:
     -xl (in the package), or a folder in the Hugging Face GPT-2 layout."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """Start from the pretrained weights, or from random ones of the same shape."""
-    trainable_layers: Literal[
-        "last_layer", "last_block", "last_two_blocks", "all", "lora", "lora_alternative"
-    ] = "last_block"
+    trainable_layers: Literal["last_layer", "last_block", "last_two_blocks", "all", "lora", "lora_alternative"] = (
+        "last_block"
+    )
     """What is trained: the new output layer alone, with the last block or two (and the final norm),
     everything, or LoRA adapters on every linear layer (lora_alternative merges them on the fly)."""
     trainable_token_pos: Literal["first", "last", "flexible"] = "last"
@@ -140,7 +140,9 @@ class Experiment:
         """The command-line flags that differ from their defaults."""
         words: list[str] = []
         for name, (_, value) in self.diff(Experiment()).items():
-            words += [f"--{name}"] if value is True else [f"--{name}", f"{value:g}" if name == "lora_alpha" else str(value)]
+            words += (
+                [f"--{name}"] if value is True else [f"--{name}", f"{value:g}" if name == "lora_alpha" else str(value)]
+            )
         return words
 
     @property
@@ -183,7 +185,9 @@ class Experiment:
                 raise UsageError(f"{name} must be 1 or more, not {value}")
         for name in ("lora_alpha", "learning_rate", "weight_decay"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "weight_decay"))):
+            if value is not None and not (
+                math.isfinite(value) and (value > 0 or (value == 0 and name == "weight_decay"))
+            ):
                 raise UsageError(f"{name} must be a positive number, not {value}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must be between 0 and 4294967295, not {self.seed}")
@@ -197,7 +201,8 @@ class Experiment:
             )
         if self.dataset is not None and not is_dataset(self.dataset):
             raise UsageError(
-                f"dataset {self.dataset!r} is not uci, pocket or a file that exists{nearest(self.dataset, ('uci', 'pocket'))}"
+                f"dataset {self.dataset!r} is not uci, pocket or a file that exists"
+                f"{nearest(self.dataset, ('uci', 'pocket'))}"
             )
 
     def _check_combinations(self) -> None:
@@ -219,7 +224,9 @@ class Experiment:
         if self.balance and dataset in ("uci", "pocket"):
             raise UsageError(f"balance has no effect on {dataset}, which is balanced already")
         if self.ignore_index in (0, 1):
-            raise UsageError(f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned")
+            raise UsageError(
+                f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"
+            )
 
 
 @cache

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import lzma
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +27,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .cache import sha256
+from .device import Autocast, choose_device, faster_precision
+from .errors import UsageError
 from .files import write_atomically
 from .model import GPT, GPTConfig, init_gpt2_
-from .tokenizer import END
+from .ngram import token_probabilities
+from .tokenizer import END, pocket_encoding
+from .weights import hf_config, load_weights, to_hf
+
+CPU = torch.device("cpu")
 
 VALIDATE_EVERY = 200  # steps
 
@@ -40,7 +48,7 @@ class Recipe:
     n_layers: int
     emb_dim: int
     n_heads: int
-    passes: float = 3.0  # over the text
+    passes: float = 2.0  # over the text
     batch_tokens: int = 8192
     lengths: tuple[int, ...] = (160, 160, 160, 512)  # tokens in a sequence; every entry gets an equal share
     context_length: int = 512
@@ -122,7 +130,7 @@ def rate(step: int, total: int, recipe: Recipe) -> float:
 def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embeddings, norms and biases."""
     if not hasattr(torch.optim, "Muon"):
-        raise RuntimeError(f"pretraining needs torch 2.9 or newer for its Muon optimizer, this is {torch.__version__}")
+        raise UsageError(f"pretraining needs torch 2.9 or newer for its Muon optimizer, this is {torch.__version__}")
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -137,16 +145,21 @@ def next_token_loss(model: nn.Module, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
+def token_stream(text: str, encoding: tiktoken.Encoding, max_tokens: int | None = None) -> tuple[list[int], int]:
+    """A text as ``<|endoftext|>``, its documents each closed by one; and the bytes these tokens stand for."""
+    end = encoding.encode_single_token(END)
+    ids = [end] + [i for doc in text.split("\n\n") for i in (*encoding.encode_ordinary(doc), end)]
+    ids = ids[: max_tokens or len(ids)]
+    return ids, len(encoding.decode_bytes([i for i in ids if i != end])) + 2 * ids.count(end)
+
+
 @torch.no_grad()
 def bits_per_byte(model: GPT, text: str, encoding: tiktoken.Encoding, max_tokens: int | None = None) -> float:
     """Bits the model needs for a byte of ``text``, in windows of its context length.
 
     Every token is predicted once; the first of a window sees only the last of the one before it.
     """
-    end = encoding.encode_single_token(END)
-    ids = [end] + [i for doc in text.split("\n\n") for i in (*encoding.encode_ordinary(doc), end)]
-    ids = ids[: max_tokens or len(ids)]
-    n_bytes = len(encoding.decode_bytes([i for i in ids if i != end])) + 2 * ids.count(end)
+    ids, n_bytes = token_stream(text, encoding, max_tokens)
     T, nats, device = model.config.context_length, 0.0, next(model.parameters()).device
     for i in range(0, len(ids) - 1, 16 * T):
         rows = [ids[j : j + T + 1] for j in range(i, min(i + 16 * T, len(ids) - 1), T)]
@@ -189,19 +202,21 @@ def pretrain(
     valid: str,
     out: Path,
     *,
-    start: dict[str, Tensor] | None = None,
+    start: Path | None = None,
+    precision: str = "fp32",
     compile: bool = True,
-    device: str = "cpu",
+    device: torch.device = CPU,
 ) -> tuple[GPT, list[dict]]:
     """Train one size; keep ``checkpoint.safetensors`` in ``out`` as it goes, and go on from it.
 
     Returns the model in float32 and its curve: records of step, tokens, training loss (nats a
-    token), validation bits a byte.
+    token), validation bits a byte (of the first 40,000 tokens; of all at the end).
     """
     torch.manual_seed(recipe.seed)
-    model = init_gpt2_(GPT(recipe.config(encoding.n_vocab))).to(device)
+    model = init_gpt2_(GPT(recipe.config(encoding.n_vocab)))
     if start is not None:
-        model.load_state_dict(start)
+        load_weights(model, start)
+    model.to(device)
     opts = optimizers(model, recipe)
     checkpoint = out / "checkpoint.safetensors"
     curve = load_checkpoint(checkpoint, model, opts) if checkpoint.exists() else []
@@ -213,33 +228,92 @@ def pretrain(
     for _ in range(done % per_pass):
         next(order)
 
-    progress = tqdm(total=total * recipe.batch_tokens, initial=done * recipe.batch_tokens, unit="tok", unit_scale=True)
-    running = torch.zeros((), device=device)
+    running, n, autocast = torch.zeros((), device=device), 0, Autocast(precision, device)
+    bar = tqdm(total=total * recipe.batch_tokens, initial=done * recipe.batch_tokens, unit="tok", unit_scale=True)
     for step in range(done, total):
+        share = rate(step, total, recipe)
         for opt, lr in zip(opts, (recipe.muon_lr, recipe.adamw_lr), strict=True):
             for group in opt.param_groups:
-                group["lr"] = lr * rate(step, total, recipe)
-        loss = loss_of(model, torch.from_numpy(next(order)).to(device))
+                group["lr"] = lr * share
+        with autocast():
+            loss = loss_of(model, torch.from_numpy(next(order)).to(device))
         loss.backward()
         for opt in opts:
             opt.step()
             opt.zero_grad()
-        running += loss.detach()
-        progress.update(recipe.batch_tokens)
-        if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == total:
-            final = step + 1 == total
-            bpb = bits_per_byte(model, valid, encoding, None if final else 40_000)
-            n = (step % VALIDATE_EVERY) + 1
-            curve.append(dict(step=step + 1, tokens=(step + 1) * recipe.batch_tokens, loss=running.item() / n, bpb=bpb))
-            running.zero_()
-            progress.set_postfix(loss=f"{curve[-1]['loss']:.3f}", bits_per_byte=f"{bpb:.4f}")
+        running, n = running + loss.detach(), n + 1
+        bar.update(recipe.batch_tokens)
+        last = step + 1 == total
+        if (step + 1) % VALIDATE_EVERY == 0 or last:
+            bpb = bits_per_byte(model, valid, encoding, None if last else 40_000)
+            curve.append(
+                {"step": step + 1, "tokens": (step + 1) * recipe.batch_tokens, "loss": running.item() / n, "bpb": bpb}
+            )
+            running, n = torch.zeros((), device=device), 0
+            bar.set_postfix(loss=f"{curve[-1]['loss']:.3f}", bits_per_byte=f"{bpb:.4f}")
             save_checkpoint(checkpoint, model, opts, curve)
-            if rate(step, total, recipe) == 1.0:
+            if share == 1.0:  # from here a longer run can go on: change the recipe's passes
                 save_checkpoint(out / "constant.safetensors", model, opts, curve)
-    progress.close()
+    bar.close()
     return model, curve
 
 
-def describe(recipe: Recipe, corpus: Corpus) -> dict:
-    """The recipe and the size of the text, for the model's card."""
-    return asdict(recipe) | {"corpus_tokens": corpus.n_tokens, "corpus_documents": len(corpus.documents)}
+def main(
+    recipe: Recipe,
+    text: list[Path],
+    valid: Path,
+    out: Path,
+    *,
+    start: Path | None,
+    precision: str,
+    compile: bool,
+    device: str,
+) -> dict:
+    """Pretrain and write a model folder: ``model.safetensors`` (float16), ``config.json``, ``card.json``.
+
+    Returns what went into the card: the recipe, the text's size and hash, the curve, bits per byte
+    beside the 5-gram model's.
+
+    Raises:
+        UsageError: if a text is missing or too short for a single batch.
+    """
+    place, encoding = choose_device(device), pocket_encoding()
+    for file in [*text, valid]:
+        if not file.is_file():
+            raise UsageError(f"{file} is not there")
+    corpus, held_out = Corpus(text, encoding), read_text(valid)
+    if corpus.steps_per_pass(recipe) == 0:
+        raise UsageError(f"the text has {corpus.n_tokens} tokens, not enough for batches of {recipe.batch_tokens}")
+    chosen = faster_precision(place) if precision == "auto" else precision
+    print(
+        f"{corpus.n_tokens:,} tokens, {corpus.steps_per_pass(recipe)} steps a pass, {chosen} on {place}",
+        file=sys.stderr,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    model, curve = pretrain(
+        recipe, corpus, encoding, held_out, out, start=start, precision=chosen, compile=compile, device=place
+    )
+    card = asdict(recipe) | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "corpus_tokens": corpus.n_tokens,
+        "corpus_sha256": [sha256(file) for file in text],
+        "precision": chosen,
+        "torch": torch.__version__,
+        "bits_per_byte": curve[-1]["bpb"],
+        "five_gram_bits_per_byte": five_gram_bits_per_byte(corpus, held_out, encoding),
+        "curve": curve,
+    }
+    weights = {name: tensor.half() for name, tensor in to_hf(model).items()}
+    config = hf_config(model.config, corpus.end)
+    write_atomically(out / "model.safetensors", lambda tmp: save_file(weights, tmp, {"format": "pt"}))
+    write_atomically(out / "config.json", lambda tmp: Path(tmp).write_text(json.dumps(config, indent=1) + "\n"))
+    write_atomically(out / "card.json", lambda tmp: Path(tmp).write_text(json.dumps(card, indent=1) + "\n"))
+    return card
+
+
+def five_gram_bits_per_byte(corpus: Corpus, valid: str, encoding: tiktoken.Encoding) -> float:
+    """What a 5-gram model of the same text needs for a byte of the same held-out text."""
+    ids, n_bytes = token_stream(valid, encoding)
+    lead = [corpus.end] * 3  # with the one that is there already, four tokens before the first
+    p = token_probabilities(np.concatenate(corpus.documents), np.array([*lead, *ids]))
+    return float(-np.log2(p).sum() / n_bytes)

@@ -81,7 +81,9 @@ class Result:
         from sklearn.metrics import confusion_matrix
 
         counts = confusion_matrix(self.test_labels, self.test_predictions, labels=range(len(self.classes)))
-        return pd.DataFrame(counts, index=pd.Index(self.classes, name="true"), columns=pd.Index(self.classes, name="predicted"))
+        return pd.DataFrame(
+            counts, index=pd.Index(self.classes, name="true"), columns=pd.Index(self.classes, name="predicted")
+        )
 
     @property
     def scores(self) -> dict[str, float]:
@@ -97,9 +99,19 @@ class Result:
             truth, self.test_predictions, average="binary" if two else "macro", zero_division=0.0
         )
         seen = len(np.unique(truth)) == len(self.classes)
-        auc = roc_auc_score(truth, probabilities[:, 1] if two else probabilities, multi_class="ovr") if seen else float("nan")
+        auc = (
+            roc_auc_score(truth, probabilities[:, 1] if two else probabilities, multi_class="ovr")
+            if seen
+            else float("nan")
+        )
         accuracy = float((self.test_predictions == truth).mean())
-        return {"accuracy": accuracy, "precision": float(precision), "recall": float(recall), "f1": float(f1), "roc_auc": float(auc)}
+        return {
+            "accuracy": accuracy,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "roc_auc": float(auc),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, for JSON; the model is not part of it."""

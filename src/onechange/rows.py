@@ -7,6 +7,7 @@ here, shown beside this project's results and never mixed with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -110,3 +111,18 @@ def parse_rows(text: str) -> list[int]:
     if unknown or not rows:
         raise UsageError(f"there is no row {unknown[0] if unknown else text!r}: the table has rows 1 to {len(TABLE)}")
     return list(dict.fromkeys(rows))
+
+
+def as_markdown() -> str:
+    """The published table with this package's commands, for the README."""
+    lines = ["| # | the change | command | published test % |", "|---:|---|---|---:|"]
+    lines += [f"| {r.row} | {r.title} | `{r.command}` | {r.test:.2f} |" for r in published().itertuples()]
+    return "\n".join(lines)
+
+
+def update_readme(path: str = "README.md") -> None:
+    """Write :func:`as_markdown` between the marks in the README."""
+    file = Path(path)
+    before, mark, rest = file.read_text(encoding="utf-8").partition("kept by a test -->\n")
+    _, end, after = rest.partition("<!-- end of rows -->")
+    file.write_text(f"{before}{mark}{as_markdown()}\n{end}{after}", encoding="utf-8")

@@ -45,10 +45,16 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     if merge:
         model = merge_lora(_copy(model))
     elif adapters:
-        tensors = {f"lora.{name}.{part}": getattr(module, part).detach().cpu().contiguous() for name, module in adapters.items() for part in "AB"}
+        tensors = {
+            f"lora.{name}.{part}": getattr(module, part).detach().cpu().contiguous()
+            for name, module in adapters.items()
+            for part in "AB"
+        }
         model = _without_adapters(_copy(model))
     assert isinstance(model.head, nn.Linear)
-    tensors |= to_hf(model) | {f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()}
+    tensors |= to_hf(model) | {
+        f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()
+    }
 
     tokenizer = tokenizer_of(result.experiment)
     about = {
@@ -121,7 +127,9 @@ class Classifier:
         frame = pd.DataFrame({"text": list(texts), "label": 0})
         tokens = encode(frame, self.tokenizer, None if self.experiment.no_padding else self.max_length)
         if tokens.ids.size(1) > self.model.config.context_length:
-            raise UsageError(f"a message has {tokens.ids.size(1)} tokens, the model's context {self.model.config.context_length}")
+            raise UsageError(
+                f"a message has {tokens.ids.size(1)} tokens, the model's context {self.model.config.context_length}"
+            )
         inputs = Inputs(tokens.ids, 0, tokens.lengths, torch.from_numpy(tokens.lengths), tokens.labels)
         reader = Reader.of(self.experiment)
         index = np.arange(len(texts))
@@ -150,7 +158,9 @@ def load(folder: str | Path) -> Classifier:
         # The folder stands for the model it holds, wherever the original came from.
         e = Experiment(**(fields | {"model_size": str(folder), "dataset": None, "balance": False}))
     except FileNotFoundError:
-        raise UsageError(f"{folder} is not a finetuned model: it has no onechange.json (onechange run --save makes one)") from None
+        raise UsageError(
+            f"{folder} is not a finetuned model: it has no onechange.json (onechange run --save makes one)"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'onechange.json'} cannot be read: {error}") from None
     shape = replace(read_config(str(folder.resolve())), causal=not e.disable_causal_mask)
@@ -162,7 +172,9 @@ def load(folder: str | Path) -> Classifier:
     if e.uses_lora and not merged:
         add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling)
     _load_rest(model, path)
-    tokenizer = tokenizer_for("pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size)
+    tokenizer = tokenizer_for(
+        "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size
+    )
     return Classifier(model.requires_grad_(False).eval(), e, tokenizer, classes, max_length)
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from .device import choose_device, choose_precision
 from .engine import PrefixStore
 from .errors import UsageError
 from .experiment import Experiment
@@ -22,7 +23,7 @@ from .files import write_atomically
 from .result import Result
 from .rows import TABLE
 from .text import load_messages
-from .train import choose_device, choose_precision, run
+from .train import run
 from .weights import hash_of
 
 
@@ -141,7 +142,8 @@ def run_study(
             waiting = later
     for lock in store.folder.glob(".*.lock"):
         lock.unlink(missing_ok=True)
-    return [record | {"row": job.row} for job, key in zip(jobs, keys, strict=True) if (record := store.load(key))]
+    stored = [(job, store.load(key)) for job, key in zip(jobs, keys, strict=True)]
+    return [record | {"row": job.row} for job, record in stored if record is not None]
 
 
 def _run_job(job: Job, store: Store, key: str, device: str, prefixes: PrefixStore) -> dict[str, Any]:
@@ -175,11 +177,12 @@ def summary(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for row, group in frame.groupby("row", sort=False):
         fine = group[group.error == ""]
         mean = fine[["train", "val", "test", "seconds"]].mean()
+        number = str(row)
         half = interval(list(fine.test), int(fine.n_test.iloc[0])) if len(fine) else math.nan
         lines.append(
             {
                 "row": row,
-                "title": TABLE[int(row)].title if str(row).isdigit() and int(row) in TABLE else "",
+                "title": TABLE[int(number)].title if number.isdigit() and int(number) in TABLE else "",
                 "model": group.model.iloc[0],
                 "train": 100 * mean.train,
                 "val": 100 * mean.val,

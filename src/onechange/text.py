@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,9 @@ def _named(name: str, frame: pd.DataFrame, digest: str) -> Messages:
     frame = frame.sample(frac=1, random_state=123).reset_index(drop=True)
     frame["label"] = (frame.label == "spam").astype(int)
     train, val = int(len(frame) * 0.7), int(len(frame) * 0.1)
-    parts = (frame[:train], frame[train : train + val], frame[train + val :])
-    return Messages(name, ("ham", "spam"), *(p.reset_index(drop=True) for p in parts), digest)
+    cuts = (frame[:train], frame[train : train + val], frame[train + val :])
+    first, second, third = (part.reset_index(drop=True) for part in cuts)
+    return Messages(name, ("ham", "spam"), first, second, third, digest)
 
 
 def uci_file() -> Path:
@@ -95,10 +96,10 @@ def uci_file() -> Path:
     return path
 
 
-READERS = {
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".tsv": lambda path: pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False),
     ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=str),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
     ".parquet": pd.read_parquet,
 }
 
@@ -115,18 +116,22 @@ def _file(path: Path, seed: int, balance: bool) -> Messages:
     if balance:
         frame = frame.groupby("label").sample(smallest, random_state=seed)
     if smallest < 10:
-        raise UsageError(f"{path}: the class with fewest messages has {smallest}; at least 10 are needed for a 70/10/20 split")
+        raise UsageError(
+            f"{path}: the class with fewest messages has {smallest}; at least 10 are needed for a 70/10/20 split"
+        )
     frame["label"] = frame.label.map({name: i for i, name in enumerate(classes)})
     train, rest = train_test_split(frame, train_size=0.7, random_state=seed, stratify=frame.label)
     val, test = train_test_split(rest, train_size=1 / 3, random_state=seed, stratify=rest.label)
-    parts = (p.reset_index(drop=True) for p in (train, val, test))
-    return Messages(str(path), classes, *parts, _digest(path))
+    train, val, test = (p.reset_index(drop=True) for p in (train, val, test))
+    return Messages(str(path), classes, train, val, test, _digest(path))
 
 
 def _read(path: Path) -> pd.DataFrame:
     """A file as a frame of strings with the columns label and text, checked."""
     if path.suffix not in READERS:
-        raise UsageError(f"{path}: messages come as {', '.join(READERS)}, not {path.suffix or 'a file without an ending'}")
+        raise UsageError(
+            f"{path}: messages come as {', '.join(READERS)}, not {path.suffix or 'a file without an ending'}"
+        )
     try:
         frame = READERS[path.suffix](path)
     except UnicodeDecodeError as error:
@@ -173,7 +178,7 @@ def encode(frame: pd.DataFrame, tokenizer: Tokenizer, length: int | None) -> Tok
 
     Without a ``length`` nothing is cut, and the padding, to the longest message, only fills a tensor.
     """
-    return pad([tokenizer.encode(text)[:length] for text in frame.text], frame.label, tokenizer.end, length)
+    return pad([tokenizer.encode(text)[:length] for text in frame.text], list(frame.label), tokenizer.end, length)
 
 
 def pad(rows: Sequence[list[int]], labels: Sequence[int], end: int, length: int | None) -> Tokens:

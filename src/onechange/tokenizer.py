@@ -68,9 +68,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
 def pocket_encoding(path: Path = POCKET_RANKS) -> tiktoken.Encoding:
     """The pocket family's tokenizer, from the ranks in the package: no network."""
     ranks = read_ranks(path)
-    return tiktoken.Encoding(
-        "onechange-pocket", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={END: len(ranks)}
-    )
+    return tiktoken.Encoding("onechange-pocket", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={END: len(ranks)})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import Inputs, PrefixStore, Reader, build, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
@@ -59,10 +59,23 @@ def schedule(e: Experiment, n_train: int, n_val: int) -> Iterator[Step | Look]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(e.seed)
-        train = DataLoader(range(n_train), e.batch_size, shuffle=True, drop_last=True)  # type: ignore[arg-type]
-        val = DataLoader(range(n_val), e.batch_size)  # type: ignore[arg-type]
+        train = DataLoader(_Indices(n_train), e.batch_size, shuffle=True, drop_last=True)
+        val = DataLoader(_Indices(n_val), e.batch_size)
         events = list(_events(e, train, val))
     yield from events
+
+
+class _Indices(Dataset[int]):
+    """The numbers from 0 to ``n - 1``, as a data set."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> int:
+        return i
 
 
 def _events(e: Experiment, train: DataLoader, val: DataLoader) -> Iterator[Step | Look]:
@@ -138,48 +151,6 @@ class Trainer:
         return means.mean(), (logits.argmax(1) == labels).float().mean(), logits.float()
 
 
-class Autocast:
-    """The number format of a run: a context for the trained part and one for the frozen prefix."""
-
-    def __init__(self, precision: str, device: torch.device) -> None:
-        self.precision, self.device = precision, device
-
-    def __call__(self, prefix: bool = False) -> contextlib.AbstractContextManager:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16 if prefix else None}.get(self.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device to run on; ``auto`` is a CUDA GPU where there is one.
-
-    Raises:
-        UsageError: if it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not here: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """What ``auto`` stands for on a device: bf16 where a GPU has it, fp16 for the prefix on an older
-    one, fp32 on a CPU.
-
-    Raises:
-        UsageError: for a format that the device does not have.
-    """
-    cuda = device.type == "cuda"
-    if precision == "auto":
-        return ("bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16") if cuda else "fp32"
-    if precision in ("tf32", "fp16") and not cuda:
-        raise UsageError(f"precision {precision} needs a CUDA GPU; on {device.type} use fp32, bf16 or auto")
-    return precision
-
-
 def tokenizer_of(e: Experiment) -> Tokenizer:
     """The tokenizer that belongs to an experiment's model."""
     folder = folder_of(e.model_size) if e.scale == "folder" else None
@@ -226,7 +197,7 @@ def run(
     began = time.perf_counter()
     autocast = Autocast(precision, place)
     store = PrefixStore() if store is None else store
-    with _tf32(precision == "tf32"):
+    with matrix_products(precision):
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision) for name, split in tokens.items()}
         _fit(Trainer(model, e, splits, autocast), result, progress, watch)
@@ -239,7 +210,9 @@ def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[di
     limit = shape_of(e.model_size).context_length
     train = messages.train[: e.train_size]
     if e.train_size is not None and e.train_size > len(messages.train):
-        raise UsageError(f"train_size {e.train_size} is more than the {len(messages.train)} training messages there are")
+        raise UsageError(
+            f"train_size {e.train_size} is more than the {len(messages.train)} training messages there are"
+        )
     if e.batch_size > len(train):
         raise UsageError(f"batch_size {e.batch_size} is more than the {len(train)} training messages: no batch is full")
     if 0 <= e.ignore_index < len(messages.classes):
@@ -295,13 +268,3 @@ def _look(trainer: Trainer, look: Look, result: Result) -> None:
         result.test_probabilities = [[round(p, 7) for p in row] for row in probabilities.tolist()]
         if not bool(probabilities.isfinite().all()):
             result.error, result.test_probabilities = "the model's outputs are not numbers at the end", []
-
-
-@contextlib.contextmanager
-def _tf32(on: bool) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if on else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

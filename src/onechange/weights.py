@@ -102,9 +102,17 @@ def read_config(folder: str) -> GPTConfig:
     path = Path(folder) / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        shape = GPTConfig(*(int(raw[key]) for key in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")))
+        shape = GPTConfig(
+            vocab_size=int(raw["vocab_size"]),
+            context_length=int(raw["n_positions"]),
+            emb_dim=int(raw["n_embd"]),
+            n_heads=int(raw["n_head"]),
+            n_layers=int(raw["n_layer"]),
+        )
     except FileNotFoundError:
-        raise UsageError(f"{folder} has no config.json: a model folder holds config.json and model.safetensors") from None
+        raise UsageError(
+            f"{folder} has no config.json: a model folder holds config.json and model.safetensors"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not the configuration of a GPT-2: {error!r}") from None
     expected = {
@@ -183,7 +191,9 @@ def load_weights(model: GPT, path: Path) -> None:
             state = {}
             for ours, theirs, part in layout(model.config):
                 if prefix + theirs not in stored:
-                    raise UsageError(f"{path} has no tensor {theirs}: it is not a GPT-2 of {model.config.n_layers} blocks")
+                    raise UsageError(
+                        f"{path} has no tensor {theirs}: it is not a GPT-2 of {model.config.n_layers} blocks"
+                    )
                 tensor = file.get_tensor(prefix + theirs).float()
                 state[ours] = from_hf(tensor, theirs, part)
     except (SafetensorError, OSError) as error:
@@ -201,7 +211,13 @@ def layout(config: GPTConfig) -> Iterator[tuple[str, str, int | None]]:
     """Our parameter names beside Hugging Face's: (ours, theirs, which third of a fused tensor)."""
     yield "tok_emb.weight", "wte.weight", None
     yield "pos_emb.weight", "wpe.weight", None
-    pairs = {"attn.out": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj", "norm1": "ln_1", "norm2": "ln_2"}
+    pairs = {
+        "attn.out": "attn.c_proj",
+        "mlp.up": "mlp.c_fc",
+        "mlp.down": "mlp.c_proj",
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+    }
     for i in range(config.n_layers):
         for kind in ("weight", "bias"):
             for part, name in enumerate(("query", "key", "value")):

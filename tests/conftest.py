@@ -1,0 +1,217 @@
+"""What every test shares: no network, a cache of its own, small models, and the reference where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from safetensors.numpy import save_file
+
+# The smallest models are fastest on one thread, and several workers (-n) do not fight over the cores.
+torch.set_num_threads(1)
+
+# The same examples every time, and no deadline: a busy machine must not decide whether a test passes.
+settings.register_profile(
+    "onechange", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("onechange")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
+
+
+class NetworkBlocked(ConnectionError):
+    """A test tried to leave this machine."""
+
+
+def is_local(host: object) -> bool:
+    """Whether a host is this machine."""
+    if host in ("localhost", "", None):
+        return True
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No network but localhost, and an empty cache folder instead of the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+
+            def guarded(self, address, *, _call=getattr(socket.socket, name)):
+                if isinstance(address, tuple) and not is_local(address[0]):
+                    raise NetworkBlocked(f"a test tried to reach {address[0]}")
+                return _call(self, address)
+
+            patch.setattr(socket.socket, name, guarded)
+        look_up = socket.getaddrinfo
+
+        def guarded_look_up(host, *args, **kwargs):
+            if not is_local(host):
+                raise NetworkBlocked(f"a test tried to look up {host}")
+            return look_up(host, *args, **kwargs)
+
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        empty = tmp_path_factory.mktemp("cache")
+        patch.setenv("ONECHANGE_CACHE", str(empty))
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(empty / "tiktoken"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder with the UCI messages, GPT-2's tokenizer and the golden runs."""
+    folder = os.environ.get("ONECHANGE_REFERENCE")
+    if not folder:
+        pytest.skip("ONECHANGE_REFERENCE names no folder with the UCI messages, GPT-2's tokenizer and golden runs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def uci_folder(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds the UCI messages."""
+    folder = tmp_path_factory.mktemp("uci")
+    shutil.copyfile(reference / "data" / "SMSSpamCollection", folder / "SMSSpamCollection")
+    return folder
+
+
+@pytest.fixture
+def uci_cache(uci_folder: Path, reference: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache as after the first download: UCI messages and GPT-2's tokenizer are there."""
+    monkeypatch.setenv("ONECHANGE_CACHE", str(uci_folder))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(reference / "tiktoken"))
+    return uci_folder
+
+
+@pytest.fixture(scope="session")
+def tiny(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three-layer GPT-2 of the golden runs."""
+    script = reference / "golden" / "make_tiny_gpt2.py"
+    spec = importlib.util.spec_from_file_location("make_tiny_gpt2", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("tiny")
+    save_file(module.tensors(), folder / "model.safetensors", {"format": "pt"})
+    config = {"n_layer": module.N_LAYER, "n_head": module.N_HEAD, "n_embd": module.D, "vocab_size": module.VOCAB}
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": module.CTX} | config))
+    return folder
+
+
+def pocket_tokenizer_json() -> str:
+    """The pocket tokenizer as the ``tokenizers`` library writes one, made from the package's ranks alone.
+
+    A token of several bytes was merged from the two pieces that earlier merges leave of it.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    from onechange.tokenizer import END, POCKET_RANKS, SPLIT, byte_chars, read_ranks
+
+    chars = byte_chars()
+
+    def spell(token: bytes) -> str:
+        return "".join(chars[byte] for byte in token)
+
+    def pieces(token: bytes, rank: int) -> list[bytes]:
+        parts = [token[i : i + 1] for i in range(len(token))]
+        while True:
+            pairs = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+            best, i = min(pairs, default=(rank, 0))
+            if best >= rank:
+                return parts
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+
+    ranks = read_ranks(POCKET_RANKS)
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) > 1:
+            left, right = pieces(token, rank)
+            merges.append((spell(left), spell(right)))
+    engine = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges))
+    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
+    engine.decoder = decoders.ByteLevel()
+    engine.add_special_tokens([AddedToken(END, special=True)])
+    return engine.to_str()
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> str:
+    """The pocket tokenizer as the text of a ``tokenizer.json``."""
+    return pocket_tokenizer_json()
+
+
+def hf_tensors(shape: tuple[int, int, int], vocab_size: int, context: int, std: float = 0.15) -> dict[str, np.ndarray]:
+    """Weights of a GPT-2 ``shape`` (channels, heads, blocks), each drawn from the CRC of its own name."""
+    C, _, n_layers = shape
+
+    def draw(name: str, size: tuple[int, ...], spread: float, mean: float = 0.0) -> None:
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        tensors[name] = (mean + spread * rng.standard_normal(size)).astype(np.float32)
+
+    tensors: dict[str, np.ndarray] = {}
+    draw("wte.weight", (vocab_size, C), 0.5)
+    draw("wpe.weight", (context, C), 0.2)
+    for i in range(n_layers):
+        for name, size in {"attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C)}.items():
+            draw(f"h.{i}.{name}.weight", size, std)
+            draw(f"h.{i}.{name}.bias", size[-1:], 0.05)
+    for name in [f"h.{i}.ln_{k}" for i in range(n_layers) for k in (1, 2)] + ["ln_f"]:
+        draw(f"{name}.weight", (C,), 0.1, 1.0)
+        draw(f"{name}.bias", (C,), 0.1)
+    return tensors
+
+
+def write_toy(folder: Path, tokenizer_json: str, shape: tuple[int, int, int] = (32, 4, 3), context: int = 160) -> Path:
+    """A GPT-2 folder in the Hugging Face layout with the pocket vocabulary as its own."""
+    channels, heads, blocks = shape
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(hf_tensors(shape, 4096, context), folder / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "gpt2", "vocab_size": 4096, "n_positions": context}
+    config |= {"n_embd": channels, "n_head": heads, "n_layer": blocks, "bos_token_id": 4095, "eos_token_id": 4095}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(tokenizer_json)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_of(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes toy folders of other shapes: ``toy_of((48, 3, 4))``; the same shape is the same folder."""
+    made: dict[tuple, Path] = {}
+
+    def make(shape: tuple[int, int, int] = (32, 4, 3), context: int = 160) -> Path:
+        if (shape, context) not in made:
+            made[shape, context] = write_toy(tmp_path_factory.mktemp("toy"), tokenizer_json, shape, context)
+        return made[shape, context]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy(toy_of: Callable[..., Path]) -> Path:
+    """A three-block GPT-2 folder with its own vocabulary: needs nothing from outside."""
+    return toy_of()
