@@ -54,12 +54,17 @@ ASSETS = [
         ),
     ),
     Asset(
-        folder="widgets",  # BSD-3-Clause
+        folder="widgets",  # BSD-3-Clause; the fonts are its icons
         source="npm",
         package="@jupyter-widgets/html-manager@1.0.15",
         sha256="2b9d65cb7913e1c7d671757a10008b32c9c2448d4429513371e55c07d6107638",
         inside="package/dist/",
-        files=("embed.js",),
+        files=(
+            "embed.js",
+            "1551f4f60c37af51121f.woff2",
+            "7a3337626410ca2f4071.woff2",
+            "d878b0a6a1144760244f.woff2",
+        ),
     ),
 ]
 

@@ -5,6 +5,7 @@
 >>> result = oc.run(change, seed=123)  # doctest: +SKIP
 """
 
+from . import plot
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .result import Result
@@ -12,4 +13,4 @@ from .rows import ROWS, published
 from .train import run
 
 __version__ = "0.1.0"
-__all__ = ["BASELINE", "ROWS", "Experiment", "Result", "UsageError", "published", "run"]
+__all__ = ["BASELINE", "ROWS", "Experiment", "Result", "UsageError", "plot", "published", "run"]

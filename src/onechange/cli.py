@@ -26,16 +26,50 @@ from .experiment import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .engine import PrefixStore
+
 Flags = tyro.conf.OmitArgPrefixes[Experiment]
 
 
 @dataclass
-class Run:
+class Computes:
+    """Options of the commands that compute."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, ..."""
+    prefix_memory: float = 2.0
+    """Gigabytes of prefix outputs to keep in memory; a larger one lies in a file of the cache."""
+
+    @property
+    def store(self) -> PrefixStore:
+        from .engine import PrefixStore
+
+        if not 0 < self.prefix_memory < float("inf"):
+            raise UsageError(f"prefix_memory must be a positive number of gigabytes, not {self.prefix_memory}")
+        return PrefixStore(1e9 * self.prefix_memory)
+
+
+@dataclass
+class Prints:
+    """Options of the commands that print a table."""
+
+    format: Literal["text", "csv", "json", "markdown"] = "text"
+    """How to print the table."""
+    csv: bool = False
+    """The same as --format csv."""
+    json: bool = False
+    """The same as --format json."""
+
+    @property
+    def style(self) -> str:
+        return "csv" if self.csv else "json" if self.json else self.format
+
+
+@dataclass
+class Run(Computes):
     """Finetune once, evaluate, and print the accuracies."""
 
     experiment: Flags = field(default_factory=Experiment)
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, ..."""
     json: bool = False
     """Print one JSON object with everything, and nothing else, on standard output."""
     save: Path | None = None
@@ -53,7 +87,7 @@ class Run:
             raise UsageError("merge has no effect without --save")
         if not self.json:
             print(self.experiment.command)
-        result = run(self.experiment, device=self.device)
+        result = run(self.experiment, device=self.device, store=self.store)
         if self.save is not None and not result.error:
             save(result, self.save, self.merge)
         print(result.to_json() if self.json else result)
@@ -61,7 +95,7 @@ class Run:
 
 
 @dataclass
-class Table:
+class Table(Computes, Prints):
     """Run rows of the table, each with several seeds, and print what came out.
 
     Finished runs are kept: stop it at any moment, start it again, and it goes on. Any flag of an
@@ -78,14 +112,6 @@ class Table:
     one model that --model_size names in every row."""
     out: Path = Path("onechange-results")
     """The folder in which finished runs are kept."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, ..."""
-    format: Literal["text", "csv", "json", "markdown"] = "text"
-    """How to print the table."""
-    csv: bool = False
-    """The same as --format csv."""
-    json: bool = False
-    """The same as --format json."""
 
     def __call__(self) -> int:
         from .rows import parse_rows
@@ -97,31 +123,25 @@ class Table:
             raise UsageError("scale and model_size both name the models: give one of them")
         rows = table_rows(self.experiment, parse_rows(self.rows), self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
-        records = run_study(jobs_of(rows, seeds), Store(self.out), device=self.device)
-        print(render(summary(records), chosen(self)))
+        records = run_study(jobs_of(rows, seeds), Store(self.out), device=self.device, prefixes=self.store)
+        print(render(summary(records), self.style))
         return 0
 
 
 @dataclass
-class Show:
+class Show(Prints):
     """Print the table of the runs kept in a folder."""
 
-    out: Annotated[Path, tyro.conf.Positional] = Path("onechange-results")
+    out: Path = Path("onechange-results")
     """The folder that `onechange table --out` wrote."""
-    format: Literal["text", "csv", "json", "markdown"] = "text"
-    """How to print the table."""
-    csv: bool = False
-    """The same as --format csv."""
-    json: bool = False
-    """The same as --format json."""
 
     def __call__(self) -> int:
         from .study import Store, by_setting, summary
 
         for title, records in by_setting(Store(self.out).records()):
-            if chosen(self) in ("text", "markdown"):
+            if self.style in ("text", "markdown"):
                 print(f"{title}\n")
-            print(render(summary(records), chosen(self)))
+            print(render(summary(records), self.style))
         return 0
 
 
@@ -231,11 +251,6 @@ class Pretrain:
 
 
 COMMANDS = {"run": Run, "table": Table, "show": Show, "predict": Predict, "cache": Cache, "pretrain": Pretrain}
-
-
-def chosen(options: Table | Show) -> str:
-    """The format asked for, by its name or by its own switch."""
-    return "csv" if options.csv else "json" if options.json else options.format
 
 
 def render(frame: pd.DataFrame, style: str) -> str:

@@ -8,7 +8,11 @@ computed at all. None of this changes a number: the plain loop gives the same lo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import os
+import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -16,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .cache import root
 from .experiment import Experiment
 from .lora import add_lora
 from .model import GPT, View, take
@@ -176,7 +181,8 @@ class PrefixStore:
     """Outputs of frozen prefixes, kept for the next row or seed that wants the same.
 
     Args:
-        limit: bytes to keep; the least recently used go first.
+        limit: bytes to keep in memory; the least recently used go first, and what is larger by
+            itself lies in a file, mapped into memory.
     """
 
     def __init__(self, limit: float = 2e9) -> None:
@@ -190,8 +196,24 @@ class PrefixStore:
 
     def put(self, key: tuple, x: Tensor) -> None:
         self.kept[key] = x
-        while sum(t.nbytes for t in self.kept.values()) > self.limit and len(self.kept) > 1:
+        while len(self.kept) > 1 and sum(min(t.nbytes, self.limit) for t in self.kept.values()) > self.limit:
             self.kept.popitem(last=False)
+
+    def allocate(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Zeros of a shape, in memory or, past the limit, in a file of the cache folder."""
+        size = math.prod(shape)
+        if 4 * size <= self.limit:
+            return torch.zeros(shape, device=device)
+        root().mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=root(), prefix=".prefix.")
+        try:
+            reserve = getattr(os, "posix_fallocate", lambda file, start, length: os.truncate(file, length))
+            reserve(handle, 0, 4 * size)  # a full disk is told now, not half-way
+            return torch.from_file(path, shared=True, size=size).view(shape)
+        finally:
+            os.close(handle)
+            with contextlib.suppress(PermissionError):  # Windows keeps a mapped file
+                os.unlink(path)  # the mapping keeps it alive; nothing is left behind, however the run ends
 
 
 def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, precision: str) -> Inputs:
@@ -218,7 +240,7 @@ def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, preci
             for key in _keys(e, tokens, reader, shallower, where):
                 kept = store.get(key)
                 source = source if kept is None else replace(inputs, x=kept, stage=shallower)
-        found = _prefix(model, reader, source, stage)
+        found = _prefix(model, reader, source, stage, store)
         store.put(own, found)
     return replace(inputs, x=found, stage=stage)
 
@@ -239,12 +261,12 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
 
 
 @torch.no_grad()
-def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int) -> Tensor:
+def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: PrefixStore) -> Tensor:
     """Run all messages through the frozen part, those of like length together."""
     N, C = len(source.host_lengths), model.config.emb_dim
     T = reader.width(source.host_lengths, source.x.size(1))
     features = stage > len(model.blocks)
-    out = torch.zeros((N, C) if features else (N, T, C), device=source.labels.device)
+    out = store.allocate((N, C) if features else (N, T, C), source.labels.device)
     order = np.argsort(-source.host_lengths, kind="stable")  # longest first
     while len(order):
         w = reader.width(source.host_lengths[order[:1]], T)

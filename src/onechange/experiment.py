@@ -26,7 +26,7 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 class Experiment:
     """One finetuning run: every option of the published table, and what the table held fixed.
 
-    The defaults are row 1, the baseline. Make another with :meth:`but`.
+    The defaults are row 1 of the table, the baseline.
 
     Raises:
         UsageError: if a value is outside its meaning, or an option would have no effect.

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from .device import choose_device, choose_precision
 from .engine import PrefixStore
@@ -23,7 +22,7 @@ from .files import write_atomically
 from .result import Result
 from .rows import TABLE
 from .text import load_messages
-from .train import run
+from .train import progress_bar, run
 from .weights import hash_of
 
 
@@ -115,6 +114,7 @@ def run_study(
     *,
     device: str = "auto",
     progress: bool = True,
+    prefixes: PrefixStore | None = None,
     done: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is not in the store yet; return the records of all jobs, in order.
@@ -123,9 +123,9 @@ def run_study(
     to it and waited for at the end.
     """
     keys = [store.key(job.experiment, device) for job in jobs]
-    prefixes = PrefixStore()
+    prefixes = PrefixStore() if prefixes is None else prefixes
     waiting = list(zip(jobs, keys, strict=True))
-    with tqdm(total=len(jobs), unit="run", disable=not progress) as bar:
+    with progress_bar(progress, total=len(jobs), unit="run") as bar:
         for patience in (0.0, -1.0):  # first whatever is free, then what others were doing
             later = []
             for job, key in waiting:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -230,7 +231,7 @@ def _fit(trainer: Trainer, result: Result, progress: bool, watch: Callable[[Resu
     """Walk through the schedule and fill in the result."""
     events = list(schedule(trainer.e, *(len(trainer.splits[name].host_lengths) for name in ("train", "val"))))
     n_steps = sum(isinstance(event, Step) for event in events)
-    with tqdm(total=n_steps, unit="step", disable=not progress, leave=False) as bar:
+    with progress_bar(progress, total=n_steps, unit="step", leave=False) as bar:
         for event in events:
             if isinstance(event, Step):
                 trainer.step(event)
@@ -246,6 +247,11 @@ def _fit(trainer: Trainer, result: Result, progress: bool, watch: Callable[[Resu
             if result.error:
                 result.final = {}
                 return
+
+
+def progress_bar(show: bool, **options: Any) -> tqdm:
+    """A bar on standard error, or none; the environment's ``TQDM_DISABLE`` hides those that would show."""
+    return tqdm(**options) if show else tqdm(**options, disable=True)
 
 
 def _look(trainer: Trainer, look: Look, result: Result) -> None:
