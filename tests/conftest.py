@@ -10,7 +10,9 @@ import shutil
 import socket
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,21 +56,26 @@ def is_local(host: object) -> bool:
         return False
 
 
+def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A socket's method that refuses any address but this machine's."""
+
+    def checked(self: socket.socket, address: Any) -> Any:
+        if isinstance(address, tuple) and not is_local(address[0]):
+            raise NetworkBlocked(f"a test tried to reach {address[0]}")
+        return call(self, address)
+
+    return checked
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No network but localhost, and an empty cache folder instead of the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
-
-            def guarded(self, address, *, _call=getattr(socket.socket, name)):
-                if isinstance(address, tuple) and not is_local(address[0]):
-                    raise NetworkBlocked(f"a test tried to reach {address[0]}")
-                return _call(self, address)
-
-            patch.setattr(socket.socket, name, guarded)
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
         look_up = socket.getaddrinfo
 
-        def guarded_look_up(host, *args, **kwargs):
+        def guarded_look_up(host: object, *args: Any, **kwargs: Any) -> Any:
             if not is_local(host):
                 raise NetworkBlocked(f"a test tried to look up {host}")
             return look_up(host, *args, **kwargs)
@@ -138,7 +145,7 @@ def pocket_tokenizer_json() -> str:
     def pieces(token: bytes, rank: int) -> list[bytes]:
         parts = [token[i : i + 1] for i in range(len(token))]
         while True:
-            pairs = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+            pairs = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
             best, i = min(pairs, default=(rank, 0))
             if best >= rank:
                 return parts
@@ -177,7 +184,8 @@ def hf_tensors(shape: tuple[int, int, int], vocab_size: int, context: int, std: 
     draw("wte.weight", (vocab_size, C), 0.5)
     draw("wpe.weight", (context, C), 0.2)
     for i in range(n_layers):
-        for name, size in {"attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C)}.items():
+        linear = {"attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C)}
+        for name, size in linear.items():
             draw(f"h.{i}.{name}.weight", size, std)
             draw(f"h.{i}.{name}.bias", size[-1:], 0.05)
     for name in [f"h.{i}.ln_{k}" for i in range(n_layers) for k in (1, 2)] + ["ln_f"]:

@@ -92,7 +92,7 @@ def test_an_experiment_is_frozen_and_equal_by_value() -> None:
     """It can be a key; changing it in place is not possible."""
     assert {BASELINE: 1}[Experiment()] == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
-        BASELINE.seed = 1  # type: ignore[misc]
+        BASELINE.seed = 1
 
 
 def test_every_field_is_explained() -> None:
@@ -155,7 +155,7 @@ def test_paths_may_be_path_objects(toy: Path, tmp_path: Path) -> None:
     """From Python a folder and a file are often ``Path`` objects; the experiment keeps their text."""
     file = tmp_path / "messages.tsv"
     file.write_text("label\ttext\n")
-    e = Experiment(model_size=toy, dataset=file)  # type: ignore[arg-type]
+    e = Experiment(model_size=toy, dataset=file)
     assert (e.model_size, e.dataset) == (str(toy), str(file))
 
 
@@ -290,12 +290,11 @@ def test_options_without_effect_are_refused(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize("number", ROWS)
-def test_a_default_is_always_accepted(number: int, name: str) -> None:
+def test_a_default_is_always_accepted(name: str) -> None:
     """A field given at its default changes no row, whatever else the row says."""
-    e = ROWS[number]
-    if name not in e.diff(BASELINE):
-        assert e.but(**{name: getattr(BASELINE, name)}) == e
+    for e in ROWS.values():
+        if name not in e.diff(BASELINE):
+            assert e.but(**{name: getattr(BASELINE, name)}) == e
 
 
 def test_a_narrow_model_without_lora(toy_of: Any) -> None:

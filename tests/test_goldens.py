@@ -39,7 +39,7 @@ CHAOTIC = {11: 3}  # row: loss points to compare
 
 
 @pytest.mark.usefixtures("uci_cache")
-@pytest.mark.parametrize("row", [1, 2, pytest.param(5, marks=pytest.mark.slow), pytest.param(11, marks=pytest.mark.slow), 16])
+@pytest.mark.parametrize("row", [1, 2, 16, *(pytest.param(row, marks=pytest.mark.slow) for row in (5, 11))])
 def test_the_publishers_own_numbers(row: int, reference: Path, tiny: Path) -> None:
     """Every loss to 1e-3, every accuracy exactly, on the UCI messages with the reference's tiny weights."""
     golden = json.loads((reference / "golden" / f"row{row:02}.json").read_text())
@@ -171,7 +171,10 @@ def plain_run(folder: Path, e: Experiment) -> dict[str, Any]:
 
     model = PlainModel(folder, e)
     torch.manual_seed(e.seed)
-    loaders = {name: loader_of(rows[name], frames[name], name, length, tokenizer.end, e) for name in rows}
+    loaders = {}
+    for name, frame in frames.items():
+        options = {"batch_size": e.batch_size, "shuffle": name == "train", "drop_last": name == "train"}
+        loaders[name] = loader_of(rows[name], frame.label, length, tokenizer.end, **options)
 
     def logits_of(ids: torch.Tensor) -> torch.Tensor:
         return model(ids[:, : int((ids != tokenizer.end).sum())] if e.no_padding else ids, tokenizer.end)
@@ -214,20 +217,18 @@ def plain_run(folder: Path, e: Experiment) -> dict[str, Any]:
     return out | {"n_trainable": sum(p.numel() for p in trained), "max_length": longest}
 
 
-def loader_of(rows: list[list[int]], frame: pd.DataFrame, name: str, length: int, end: int, e: Experiment) -> DataLoader:
+def loader_of(rows: list[list[int]], labels: pd.Series, length: int, end: int, **options: Any) -> DataLoader:
     """Messages cut and padded to ``length``, in a loader on the global generator."""
     ids = torch.tensor([(row[:length] + [end] * length)[:length] for row in rows])
-    data = TensorDataset(ids, torch.tensor(frame.label.tolist()))
-    return DataLoader(data, e.batch_size, shuffle=name == "train", drop_last=name == "train")
+    return DataLoader(TensorDataset(ids, torch.tensor(labels.tolist())), **options)
 
 
 def main() -> None:
     """Make ``golden_pocket.json`` anew."""
     import tempfile
 
-    from transformers.utils import logging
-
     from conftest import pocket_tokenizer_json, write_toy
+    from transformers.utils import logging
 
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:

@@ -96,6 +96,14 @@ def test_merging_twice_is_merging_once() -> None:
         assert torch.equal(tensor, once[name]), name
 
 
+def test_merging_draws_no_random_numbers() -> None:
+    """The global generator is as it was."""
+    model = adapted()
+    before = torch.get_rng_state()
+    merge_lora(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("scaling", list(SCALINGS))
 @torch.no_grad()
 def test_the_merged_weight_is_the_weight_plus_delta(scaling: str) -> None:
@@ -121,7 +129,7 @@ def test_both_ways_to_compute_it_agree() -> None:
 
 
 def test_every_linear_layer_has_one_and_the_head_comes_last() -> None:
-    """Blocks in order; query, key, value, output, MLP up, down; then the head. This fixes who gets which random numbers."""
+    """Blocks in order; query, key, value, output, MLP up, down; then the head: so are the random numbers dealt out."""
     names = [f"blocks.{i}.{name}" for i in range(2) for name in LINEAR] + ["head"]
     model = adapted(trained=False)
     assert list(adapters(model)) == names
@@ -154,9 +162,8 @@ def test_the_same_as_peft(scaling: str, rslora: bool) -> None:
     """With the same A and B, peft's adapters on the same model give the same outputs and gradients."""
     peft = pytest.importorskip("peft")
     ours = adapted(scaling)
-    config = peft.LoraConfig(
-        r=4, lora_alpha=8, use_rslora=rslora, target_modules=[*(name.split(".")[1] for name in LINEAR), "head"], lora_dropout=0.0
-    )
+    targets = [*(name.split(".")[1] for name in LINEAR), "head"]
+    config = peft.LoraConfig(r=4, lora_alpha=8, use_rslora=rslora, target_modules=targets, lora_dropout=0.0)
     theirs = peft.inject_adapter_in_model(config, base_model())
     with torch.no_grad():
         for name, module in adapters(ours).items():

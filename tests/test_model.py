@@ -124,7 +124,8 @@ def test_reading_some_positions_equals_picking_them(data: st.DataObject) -> None
     """``View.at`` gives what a full computation gives there, whoever may see whom, whatever is hidden."""
     shape = data.draw(st.sampled_from(SHAPES))
     B, T, Q = data.draw(st.integers(1, 4)), data.draw(st.integers(1, shape[3])), data.draw(st.integers(1, 3))
-    at = torch.tensor(data.draw(st.lists(st.lists(st.integers(0, T - 1), min_size=Q, max_size=Q), min_size=B, max_size=B)))
+    one = st.lists(st.integers(0, T - 1), min_size=Q, max_size=Q)
+    at = torch.tensor(data.draw(st.lists(one, min_size=B, max_size=B)))
     keys = None
     if data.draw(st.booleans(), label="hide"):
         lengths = torch.tensor(data.draw(st.lists(st.integers(1, T), min_size=B, max_size=B)))

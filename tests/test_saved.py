@@ -92,7 +92,7 @@ def test_merged_and_unmerged_adapters_say_the_same(lora: Result, texts: list[str
     assert any(name.startswith("lora.") for name in load_file(apart / "model.safetensors"))
     assert not any("lora" in name for name in load_file(merged / "model.safetensors"))
     both = [load(folder).probabilities(texts) for folder in (apart, merged)]
-    assert np.allclose(*both, atol=1e-5)
+    assert np.allclose(both[0], both[1], atol=1e-5)
     assert np.allclose(both[0], lora.test_probabilities, atol=1e-5)
     after = dict(lora.model.named_parameters())
     assert after.keys() == before.keys()

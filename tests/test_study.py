@@ -162,7 +162,7 @@ def test_what_is_no_record(base: Experiment, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "package.json").write_text('{"name": "something else"}')
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "broken.json").write_text('{"row": ')
-    assert main(["show", str(tmp_path)]) == 2
+    assert main(["show", "--out", str(tmp_path)]) == 2
     assert "onechange table" in capsys.readouterr().err
     run_study([Job("1", base)], Store(tmp_path), progress=False)
     assert len(Store(tmp_path).records()) == 1
@@ -229,7 +229,7 @@ def test_two_processes_on_one_store(base: Experiment, tmp_path: Path) -> None:
     printed = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
     tables = [pd.read_csv(io.StringIO(out)) for out, _ in printed]
-    pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(tables[0], tables[1])
     computed = log.read_text().splitlines()
     assert len(computed) == len(set(computed)) == 12
     assert len(files(out)) == 12
@@ -291,7 +291,7 @@ def test_every_format_shows_the_same(base: Experiment, tmp_path: Path, capsys: p
     text, _ = capsys.readouterr()
 
     def shown(*words: str) -> str:
-        assert main(["show", str(tmp_path), *words]) == 0
+        assert main(["show", "--out", str(tmp_path), *words]) == 0
         out, err = capsys.readouterr()
         assert err == ""
         return out
@@ -353,13 +353,13 @@ def test_several_settings_are_one_document(
     for rate in (1e-3, 1e-4):
         assert main(table_words(base.but(learning_rate=rate), tmp_path, "--rows", "3")) == 0
     capsys.readouterr()
-    assert main(["show", str(tmp_path), "--json"]) == 0
+    assert main(["show", "--out", str(tmp_path), "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert len(lines) == len({json.dumps(line) for line in lines}) == 2
-    assert main(["show", str(tmp_path), "--csv"]) == 0
+    assert main(["show", "--out", str(tmp_path), "--csv"]) == 0
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert frame.row.tolist() == [3, 3]
-    assert main(["show", str(tmp_path)]) == 0
+    assert main(["show", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("last layer") == 2
 
 
@@ -373,7 +373,7 @@ def test_show_needs_neither_model_nor_messages(
     run_study([Job("1", base.but(model_size=str(model), dataset=str(text)))], Store(tmp_path / "store"), progress=False)
     shutil.rmtree(model)
     text.unlink()
-    assert main(["show", str(tmp_path / "store")]) == 0
+    assert main(["show", "--out", str(tmp_path / "store")]) == 0
     assert "the baseline" in capsys.readouterr().out
     (result,) = results(Store(tmp_path / "store").records())
     assert 0 <= result.scores["accuracy"] <= 1
