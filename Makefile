@@ -18,10 +18,10 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 test: $(READY) ## the tests, offline, a few minutes on two cores
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
 
 test-all: $(READY) ## every test, the slow ones too
-	$(PY) -m pytest --slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --slow
 
 book: $(READY) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -174,15 +175,14 @@ SHARING = [
 ]
 
 
-@pytest.mark.parametrize("order", ["as listed", "reversed", "shuffled 1", "shuffled 2"])
+@pytest.mark.parametrize("order", ["as listed", "reversed", "shuffled"])
 def test_rows_may_share_their_prefixes(order: str, make: Make, outcome: Callable) -> None:
     """Whoever comes first, with one store for all rows each gives what it gives alone."""
     rows = list(SHARING)
     if order == "reversed":
         rows.reverse()
-    elif order != "as listed":
-        np.random.default_rng(int(order[-1])).shuffle(rows)
-    rows = [row if isinstance(row, str) and not row.isdigit() else int(row) for row in rows]
+    elif order == "shuffled":
+        random.Random(1).shuffle(rows)
     store, less = PrefixStore(), {"num_epochs": 1, "train_size": 40}
     for row in rows:
         assert_same(run(make(row, **less), progress=False, store=store), outcome(make(row, **less)))
@@ -214,9 +214,9 @@ def test_the_least_recently_used_goes_first() -> None:
     """What was asked for lately stays."""
     store = PrefixStore(limit=3 * 40)
     for name in "abc":
-        store.put((name,), torch.zeros(10))
+        store.put((name,), torch.zeros(10), 1.0)
     assert store.get(("a",)) is not None
-    store.put(("d",), torch.zeros(10))
+    store.put(("d",), torch.zeros(10), 1.0)
     assert [key for (key,) in store.kept] == ["c", "a", "d"]
 
 

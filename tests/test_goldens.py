@@ -58,15 +58,14 @@ def test_the_publishers_own_numbers(row: int, reference: Path, tiny: Path) -> No
         assert result.final == pytest.approx(golden["final"], abs=1e-6)
 
 
-@pytest.mark.parametrize("prefix_cache", ["on", "off"])
 @pytest.mark.parametrize("row", POCKET_ROWS)
-def test_the_projects_own_numbers(row: int, prefix_cache: str, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_projects_own_numbers(row: int, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every loss to 1e-4, every accuracy exactly, on pocket messages with a toy model."""
     monkeypatch.setattr(train, "EVAL_EVERY", EVERY)
     kept = json.loads(FILE.read_text())
     golden = kept["rows"][str(row)]
     assert kept["messages"] == load_messages("pocket").digest, "the messages have changed: python tests/test_goldens.py"
-    result = run(pocket_experiment(toy, row).but(prefix_cache=prefix_cache), progress=False)
+    result = run(pocket_experiment(toy, row), progress=False)
     assert (result.n_trainable, result.max_length) == (golden["n_trainable"], golden["max_length"])
     assert result.steps == golden["steps"]
     assert result.train_losses == pytest.approx(golden["train_losses"], abs=1e-4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import textwrap
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -36,8 +37,8 @@ def sha256(path: str | Path) -> str:
 
 def missing(what: str, name: str, place: Path, reason: object) -> UsageError:
     """The line for a file that cannot be had without a network."""
-    short = str(reason).splitlines()[0][:100] if str(reason) else type(reason).__name__
-    return UsageError(f"{what} is not here: {name} would go to {place} ({short}); {OFFLINE_HELP}")
+    short = textwrap.shorten(str(reason), 80, placeholder=" ...") or type(reason).__name__
+    return UsageError(f"cannot download {what}: {name} would go to {place} ({short}); {OFFLINE_HELP}")
 
 
 def download(url: str, path: Path, digest: str, what: str) -> Path:

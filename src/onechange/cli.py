@@ -6,20 +6,18 @@ is written twice. What a user can mend ends as one line on standard error and st
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
 import io
 import json
-import operator
-import re
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from .arguments import read
 from .errors import UsageError, nearest
 from .experiment import Experiment
 
@@ -62,7 +60,11 @@ class Prints:
 
     @property
     def style(self) -> str:
-        return "csv" if self.csv else "json" if self.json else self.format
+        """The format asked for, by its name or by its own switch; two different ones are refused."""
+        asked = {name for name in ("csv", "json") if getattr(self, name)} | ({self.format} - {"text"})
+        if len(asked) > 1:
+            raise UsageError(f"one table has one format, not {' and '.join(sorted(asked))}")
+        return asked.pop() if asked else "text"
 
 
 @dataclass
@@ -85,12 +87,10 @@ class Run(Computes):
             check_target(self.save, self.merge, self.experiment)
         elif self.merge:
             raise UsageError("merge has no effect without --save")
-        if not self.json:
-            print(self.experiment.command)
         result = run(self.experiment, device=self.device, store=self.store)
         if self.save is not None and not result.error:
             save(result, self.save, self.merge)
-        print(result.to_json() if self.json else result)
+        print(result.to_json() if self.json else f"{result.command}\n{result}")
         return 1 if result.error else 0
 
 
@@ -117,14 +117,15 @@ class Table(Computes, Prints):
         from .rows import parse_rows
         from .study import Store, jobs_of, run_study, summary, table_rows
 
+        style = self.style
         if not 1 <= self.seeds <= 10_000:
-            raise UsageError(f"seeds must be 1 or more, not {self.seeds}")
+            raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
         if self.scale and self.experiment.model_size != Experiment().model_size:
             raise UsageError("scale and model_size both name the models: give one of them")
         rows = table_rows(self.experiment, parse_rows(self.rows), self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
         records = run_study(jobs_of(rows, seeds), Store(self.out), device=self.device, prefixes=self.store)
-        print(render(summary(records), self.style))
+        print(render(summary(records), style))
         return 0
 
 
@@ -136,12 +137,19 @@ class Show(Prints):
     """The folder that `onechange table --out` wrote."""
 
     def __call__(self) -> int:
+        import pandas as pd
+
         from .study import Store, by_setting, summary
 
-        for title, records in by_setting(Store(self.out).records()):
-            if self.style in ("text", "markdown"):
-                print(f"{title}\n")
-            print(render(summary(records), self.style))
+        style = self.style
+        groups = by_setting(Store(self.out).records())
+        if style in ("csv", "json"):  # one document, whatever is in the folder
+            frames = [summary(records).assign(setting=title) for title, records in groups]
+            print(render(pd.concat(frames), style))
+            return 0
+        for i, (title, records) in enumerate(groups):
+            print("\n" * (i > 0) + f"{title}\n")
+            print(render(summary(records), style))
         return 0
 
 
@@ -172,7 +180,7 @@ class Predict:
             raise UsageError(f"{self.file} is not there")
         try:
             raw = self.file.read_bytes() if self.file else sys.stdin.buffer.read()
-            lines = raw.decode("utf-8").splitlines()
+            lines = raw.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
         except UnicodeDecodeError as error:
             raise UsageError(f"{self.file or 'standard input'} is not valid UTF-8 (byte {error.start})") from None
         if not lines:
@@ -266,47 +274,18 @@ def render(frame: pd.DataFrame, style: str) -> str:
     shown["trainable"] = shown["trainable"].map("{:,}".format)
     if not frame.failed.any():
         shown = shown.drop(columns="failed")
+    caption = "Accuracies in %; ± is half a 95 % interval: over seeds, or over test messages where there is one seed."
     if style == "text":
-        return shown.to_string(index=False)
+        left = {c: f"{{:<{shown[c].str.len().max()}}}".format for c in ("title", "model")}
+        return f"{shown.to_string(index=False, formatters=left)}\n\n{caption}"
     rule = ["---" if c in ("title", "model") else "---:" for c in shown.columns]
     lines = [list(shown.columns), rule, *shown.astype(str).values.tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", caption])
 
 
 def parse(argv: list[str]) -> Run | Table | Show | Predict | Cache | Pretrain:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
-    choices = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
-    union: Any = functools.reduce(operator.or_, choices)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                union,
-                prog="onechange",
-                description="What matters when you finetune a GPT: a baseline, and one change at a time.",
-                args=argv,
-                use_underscores=True,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.ConsolidateSubcommandArgs),
-            )
-    except SystemExit as leaving:
-        if leaving.code in (0, None):
-            raise
-        raise UsageError(one_line(said.getvalue())) from None
-
-
-def one_line(box: str) -> str:
-    """The message inside tyro's box on one line, with the nearest right word where there is one."""
-    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()]
-    lines = [line for line in lines if line]
-    ends = ("Argument helptext", "For full helptext", "Usage")
-    stop = next((i for i, line in enumerate(lines) if line.startswith(ends)), len(lines))
-    text = re.sub(r"\s+", " ", " ".join(lines[1:stop]))  # the first line is the box's title
-    text = re.sub(r"^Error parsing \S*experiment: ", "", text)
-    text = re.sub(r"(Perhaps you meant: \S+).*", r"\1", text)
-    wrong = re.search(r"invalid choice '?(.+?)'? for .*one of \((.+)\)", text)
-    if wrong:
-        text += nearest(wrong[1], re.findall(r"'([^']+)'", wrong[2]))
-    return text or "the arguments could not be read"
+    return read(COMMANDS, argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -317,14 +296,20 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"onechange {__version__}")
         return 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # ± on a terminal that has none
     try:
-        return parse(argv)()
+        status = parse(argv)()
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         return complain(str(error))
+    except BrokenPipeError:  # the reader of a pipe has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            return complain(f"{error.strerror}: {error.filename or 'while writing'}")
-        raise
+        where = f": {error.filename}" if error.filename else " while writing" if error.errno == errno.ENOSPC else ""
+        return complain(f"{error.strerror or error}{where}")
     except KeyboardInterrupt:
         print("onechange: stopped", file=sys.stderr)
         return 130

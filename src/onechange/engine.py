@@ -9,10 +9,10 @@ computed at all. None of this changes a number: the plain loop gives the same lo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import tempfile
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -140,6 +140,7 @@ class Inputs:
             pooled features ``(N, C)`` behind the final norm.
         stage: how many blocks are done already; one more than there are for features.
         host_lengths, lengths, labels: ``(N,)``, on the host and on the device.
+        seconds: what the prefix took when it was computed.
     """
 
     x: Tensor
@@ -147,6 +148,7 @@ class Inputs:
     host_lengths: np.ndarray
     lengths: Tensor
     labels: Tensor
+    seconds: float = 0.0
 
     def batch(self, index: np.ndarray, width: int) -> Tensor:
         """Rows of ``x``, their first ``width`` tokens, on the labels' device."""
@@ -187,16 +189,17 @@ class PrefixStore:
 
     def __init__(self, limit: float = 2e9) -> None:
         self.limit = limit
-        self.kept: OrderedDict[tuple, Tensor] = OrderedDict()
+        self.kept: OrderedDict[tuple, tuple[Tensor, float]] = OrderedDict()
 
-    def get(self, key: tuple) -> Tensor | None:
+    def get(self, key: tuple) -> tuple[Tensor, float] | None:
+        """What was kept under a key and the seconds it took, or ``None``."""
         if key in self.kept:
             self.kept.move_to_end(key)
         return self.kept.get(key)
 
-    def put(self, key: tuple, x: Tensor) -> None:
-        self.kept[key] = x
-        while len(self.kept) > 1 and sum(min(t.nbytes, self.limit) for t in self.kept.values()) > self.limit:
+    def put(self, key: tuple, x: Tensor, seconds: float) -> None:
+        self.kept[key] = x, seconds
+        while len(self.kept) > 1 and sum(min(x.nbytes, self.limit) for x, _ in self.kept.values()) > self.limit:
             self.kept.popitem(last=False)
 
     def allocate(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -229,20 +232,21 @@ def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, preci
     inputs = Inputs(tokens.ids.to(device), 0, tokens.lengths, lengths, labels)
     if stage == 0:
         return inputs
-    reader = Reader.of(e)
-    found = None
-    for key in _keys(e, tokens, reader, stage, where):
-        found = store.get(key) if found is None else found
-    if found is None:
-        own = _keys(e, tokens, reader, stage, where)[0]
-        source = inputs
-        for shallower in range(1, min(stage, len(model.blocks) + 1)):
-            for key in _keys(e, tokens, reader, shallower, where):
-                kept = store.get(key)
-                source = source if kept is None else replace(inputs, x=kept, stage=shallower)
-        found = _prefix(model, reader, source, stage, store)
-        store.put(own, found)
-    return replace(inputs, x=found, stage=stage)
+    reader, source = Reader.of(e), inputs
+    keys = {s: _keys(e, tokens, reader, s, where) for s in range(stage, 0, -1)}
+    for s, key in [(s, key) for s, names in keys.items() for key in names]:  # the deepest first
+        if kept := store.get(key):
+            source = replace(inputs, x=kept[0], stage=s, seconds=kept[1])
+            break
+    if source.stage == stage:
+        return source
+    began = time.perf_counter()
+    x = _prefix(model, reader, source, stage, store)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = source.seconds + time.perf_counter() - began
+    store.put(keys[stage][0], x, seconds)
+    return replace(inputs, x=x, stage=stage, seconds=seconds)
 
 
 def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str) -> list[tuple]:
@@ -251,7 +255,7 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
     With a causal mask the outputs over padded messages hold those over the messages alone.
     """
     trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, random, {e.seed}"
-    digest = hashlib.sha256(tokens.ids.numpy().tobytes()).hexdigest()
+    digest = tokens.digest
     if stage > shape_of(e.model_size).n_layers:  # features depend on what is read, hidden states do not
         return [(stage, trunk, digest, reader, where)]
     T = tokens.ids.size(1)

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UsageError(ValueError):
-    """Something asked for cannot be had. Its text is one line that says what and what to do."""
+class UsageError(Exception):
+    """Something asked for cannot be had. Its text is one line that says what and what to do.
+
+    Not a ``ValueError``: tyro would catch that and draw a box around it, broken at 80 columns.
+    """
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

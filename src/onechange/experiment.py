@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 import shlex
 from dataclasses import dataclass
 from functools import cache
@@ -117,9 +119,20 @@ class Experiment:
 
     def resolved(self) -> Experiment:
         """The experiment with its learning rate and messages filled in where they were left open."""
+        if self.learning_rate is not None and self.dataset is not None:
+            return self
         rate = learning_rate_of(self.model_size) if self.learning_rate is None else self.learning_rate
         own = "pocket" if self.scale == "pocket" else "uci"
         return self.but(learning_rate=rate, dataset=own if self.dataset is None else self.dataset)
+
+    @classmethod
+    def recall(cls, values: dict[str, Any]) -> Experiment:
+        """An experiment that was run, from its :meth:`to_dict`: not checked again, since the folder of its
+        model or its file of messages may be gone by now."""
+        e = object.__new__(cls)
+        for field in dataclasses.fields(cls):
+            object.__setattr__(e, field.name, values.get(field.name, field.default))
+        return e
 
     def diff(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
         """The fields in which this differs from ``other``: name to (other's value, this one's)."""
@@ -140,16 +153,15 @@ class Experiment:
         """The command-line flags that differ from their defaults."""
         words: list[str] = []
         for name, (_, value) in self.diff(Experiment()).items():
-            words += (
-                [f"--{name}"] if value is True else [f"--{name}", f"{value:g}" if name == "lora_alpha" else str(value)]
-            )
+            text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+            words += [f"--{name}"] if value is True else [f"--{name}", text]
         return words
 
     @property
     def command(self) -> str:
         """The command that repeats this experiment, its learning rate spelled out."""
-        rate = self.resolved().learning_rate
-        return shlex.join(["onechange", "run", *self.but(learning_rate=rate).flags])
+        e = self if self.learning_rate is not None else self.but(learning_rate=learning_rate_of(self.model_size))
+        return shlex.join(["onechange", "run", *e.flags])
 
     @property
     def uses_lora(self) -> bool:
@@ -164,7 +176,9 @@ class Experiment:
         size = str(self.model_size)
         short = {name.split(" ")[0]: name for name in MODELS}
         put("model_size", short.get(size, size))
-        if isinstance(self.context_length, str) and self.context_length.lstrip("+-").isdigit():
+        if isinstance(self.dataset, os.PathLike):
+            put("dataset", os.fspath(self.dataset))
+        if isinstance(self.context_length, str) and re.fullmatch(r"[+-]?[0-9]+", self.context_length):
             put("context_length", int(self.context_length))
         for name in ("lora_alpha", "learning_rate", "weight_decay"):
             value = getattr(self, name)
@@ -178,11 +192,11 @@ class Experiment:
             if choices and value not in choices:
                 raise UsageError(f"{name} {value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
             if not choices and not fits(value, hint):
-                raise UsageError(f"{name} is a {getattr(hint, '__name__', hint)}, not {value!r}")
+                raise UsageError(f"{name} must be {getattr(hint, '__name__', hint)}, not {value!r}")
         for name in ("lora_rank", "num_epochs", "batch_size", "accumulation_steps", "train_size", "context_length"):
             value = getattr(self, name)
             if isinstance(value, int) and not 1 <= value <= 2**31:
-                raise UsageError(f"{name} must be 1 or more, not {value}")
+                raise UsageError(f"{name} must be between 1 and 2147483648, not {value}")
         for name in ("lora_alpha", "learning_rate", "weight_decay"):
             value = getattr(self, name)
             if value is not None and not (
@@ -209,7 +223,7 @@ class Experiment:
         shape = shape_of(self.model_size)  # raises for an unknown size or an unusable folder
         if isinstance(self.context_length, int) and self.context_length > shape.context_length:
             raise UsageError(f"context_length {self.context_length} is more than the model's {shape.context_length}")
-        if self.lora_rank > shape.emb_dim:
+        if self.uses_lora and self.lora_rank > shape.emb_dim:
             raise UsageError(f"lora_rank {self.lora_rank} is more than the model's width, {shape.emb_dim}")
         default = {f.name: f.default for f in dataclasses.fields(self)}
         if not self.uses_lora:

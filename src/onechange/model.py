@@ -42,6 +42,8 @@ class GPTConfig:
     causal: bool = True
 
     def __post_init__(self) -> None:
+        if min(self.vocab_size, self.context_length, self.emb_dim, self.n_heads, self.n_layers) < 1:
+            raise ValueError("every size of a GPT is 1 or more")
         if self.emb_dim % self.n_heads:
             raise ValueError(f"emb_dim {self.emb_dim} is not a multiple of n_heads {self.n_heads}")
 

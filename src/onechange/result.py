@@ -26,7 +26,9 @@ class Result:
         final: accuracy over whole splits: ``{"train", "val", "test"}``, as fractions.
         n_trainable, n_parameters: how many numbers are trained, and how many there are.
         max_length: tokens messages were padded and cut to (the longest training message's without padding).
-        seconds: prefix, training and evaluation, without loading.
+        seconds: prefix, training and evaluation, without loading; a prefix that was in hand counts
+            with the time it once took.
+        prefix_seconds: of these, the prefix.
         classes: names of the labels 0 to K - 1.
         test_labels: ``(N,)`` the test messages' labels.
         test_probabilities: ``(N, K)`` the finetuned model's probabilities for them.
@@ -48,6 +50,7 @@ class Result:
     val_accs: list[float] = field(default_factory=list)
     final: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    prefix_seconds: float = 0.0
     test_labels: list[int] = field(default_factory=list)
     test_probabilities: list[list[float]] = field(default_factory=list)
     error: str = ""
@@ -126,7 +129,7 @@ class Result:
     def from_dict(cls, values: dict[str, Any]) -> Result:
         """Read what :meth:`to_dict` wrote."""
         values = {name: value for name, value in values.items() if name not in ("command", "scores")}
-        values["experiment"] = Experiment(**values["experiment"])
+        values["experiment"] = Experiment.recall(values["experiment"])
         values["classes"] = tuple(values["classes"])
         for name in ("train_losses", "val_losses"):
             values[name] = [float("nan") if loss is None else loss for loss in values[name]]

@@ -104,12 +104,15 @@ def parse_rows(text: str) -> list[int]:
     rows: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"rows {text!r} is not a list of rows like 1-5,16")
-        rows += range(int(first), int(last if dash else first) + 1)
-    unknown = [row for row in rows if row not in TABLE]
-    if unknown or not rows:
-        raise UsageError(f"there is no row {unknown[0] if unknown else text!r}: the table has rows 1 to {len(TABLE)}")
+        low, high = int(first), int(last if dash else first)
+        for row in (low, high):
+            if row not in TABLE:
+                raise UsageError(f"there is no row {row}: the table has rows 1 to {len(TABLE)}")
+        if low > high:
+            raise UsageError(f"rows {text!r} runs backwards: write {high}-{low}")
+        rows += range(low, high + 1)
     return list(dict.fromkeys(rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -77,17 +78,21 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except SafetensorError as error:  # a full disk, among others
+        raise UsageError(f"{folder} cannot be written: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already if all went well
     return folder
 
 
 def check_target(folder: str | Path, merge: bool, experiment: Experiment) -> Path:
     """Whether a run could be saved here, asked before it is made: the folder must be new or empty."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UsageError(f"{folder} exists already")
+    there = next(parent for parent in folder.parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UsageError(f"{folder} cannot be made: {there} is not a folder one may write to")
     if merge and not experiment.uses_lora:
         raise UsageError("there is nothing to merge without --trainable_layers lora")
     return folder
@@ -168,9 +173,10 @@ def load(folder: str | Path) -> Classifier:
         model = GPT(shape)
     path = folder / "model.safetensors"
     load_weights(model, path)
-    model.head = nn.Linear(shape.emb_dim, len(classes))
-    if e.uses_lora and not merged:
-        add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
+        model.head = nn.Linear(shape.emb_dim, len(classes))
+        if e.uses_lora and not merged:
+            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling)
     _load_rest(model, path)
     tokenizer = tokenizer_for(
         "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size
@@ -183,11 +189,13 @@ def _load_rest(model: GPT, path: Path) -> None:
     """Head and adapters, which are no part of a GPT-2 file."""
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                if name.startswith(("lora.", "head.")):
-                    ours = name.removeprefix("lora.") if name.startswith("lora.") else name
-                    if isinstance(model.head, LoRALinear) and name.startswith("head."):
-                        ours = name.replace("head.", "head.base.")
-                    model.get_parameter(ours).copy_(file.get_tensor(name))
-    except (SafetensorError, OSError, AttributeError, RuntimeError) as error:
+            for ours, parameter in model.named_parameters():
+                adapter = ours.endswith((".A", ".B"))
+                if not (adapter or ours.startswith("head.")):
+                    continue
+                tensor = file.get_tensor(f"lora.{ours}" if adapter else ours.replace("head.base.", "head."))
+                if tensor.shape != parameter.shape:
+                    raise UsageError(f"{path}: {ours} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+                parameter.copy_(tensor)
+    except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} does not hold the head and adapters it should: {error}") from None

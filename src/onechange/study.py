@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -17,13 +18,13 @@ from filelock import FileLock, Timeout
 from .device import choose_device, choose_precision
 from .engine import PrefixStore
 from .errors import UsageError
-from .experiment import Experiment
+from .experiment import BASELINE, Experiment
 from .files import write_atomically
 from .result import Result
 from .rows import TABLE
-from .text import load_messages
+from .text import messages_digest
 from .train import progress_bar, run
-from .weights import hash_of
+from .weights import MODELS, folder_of, hash_of, learning_rate_of
 
 
 class Store:
@@ -44,7 +45,8 @@ class Store:
         decides = e.to_dict() | {
             "precision": choose_precision(e.precision, choose_device(device)),
             "weights_sha256": hash_of(e.model_size) if e.weights == "pretrained" else None,
-            "messages_sha256": load_messages(e.dataset, e.seed, e.balance).digest,
+            "tokenizer_sha256": _own_tokenizer(e),
+            "messages_sha256": messages_digest(e.dataset),
             "version": __version__,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
@@ -69,15 +71,30 @@ class Store:
         return FileLock(self.folder / f".{key}.lock")
 
     def records(self) -> list[dict[str, Any]]:
-        """Every record in the folder.
+        """Every record in the folder, once for each row that it stands for.
 
         Raises:
             UsageError: if there is none.
         """
-        records = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
+        records = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if record["key"] == path.stem:
+                    records += [record | {"row": row} for row in record["rows"]]
+            except (ValueError, KeyError, TypeError):
+                continue  # another program's file
         if not records:
             raise UsageError(f"{self.folder} holds no results: onechange table --out {self.folder} makes some")
         return records
+
+
+def _own_tokenizer(e: Experiment) -> str | None:
+    """SHA-256 of what else decides a folder's numbers: its configuration and its tokenizer."""
+    if e.scale != "folder":
+        return None
+    files = [folder_of(e.model_size) / name for name in ("config.json", "tokenizer.json")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -103,8 +120,11 @@ def table_rows(base: Experiment, numbers: Sequence[int], scale: str | None = Non
         change = dict(TABLE[number].change)
         if base.model_size != Experiment().model_size:
             change.pop("model_size", None)
-        e = base.but(**change)
-        rows[str(number)] = e if scale is None else e.at(scale)
+        try:
+            e = base.but(**change)
+            rows[str(number)] = e if scale is None else e.at(scale)
+        except UsageError as error:
+            raise UsageError(f"row {number}: {error}") from None
     return rows
 
 
@@ -130,8 +150,12 @@ def run_study(
             later = []
             for job, key in waiting:
                 try:
-                    with store.lock(key).acquire(timeout=patience):
-                        record = store.load(key) or _run_job(job, store, key, device, prefixes)
+                    with store.lock(key).acquire(timeout=patience) as lock:
+                        record = store.load(key) or _run_job(job, key, store, device, prefixes)
+                        if job.row not in record["rows"]:  # two rows may be one experiment
+                            record["rows"].append(job.row)
+                            store.save(key, record)
+                        Path(lock.lock_file).unlink(missing_ok=True)  # the record is there: nobody needs it any more
                 except Timeout:
                     later.append((job, key))
                     continue
@@ -140,15 +164,15 @@ def run_study(
                 if done is not None:
                     done(record)
             waiting = later
-    for lock in store.folder.glob(".*.lock"):
-        lock.unlink(missing_ok=True)
     stored = [(job, store.load(key)) for job, key in zip(jobs, keys, strict=True)]
     return [record | {"row": job.row} for job, record in stored if record is not None]
 
 
-def _run_job(job: Job, store: Store, key: str, device: str, prefixes: PrefixStore) -> dict[str, Any]:
+def _run_job(job: Job, key: str, store: Store, device: str, prefixes: PrefixStore) -> dict[str, Any]:
+    for part in store.folder.glob(f".{key}.json.*"):  # of a process that was killed while it wrote
+        part.unlink()
     result = run(job.experiment, device=device, progress=False, store=prefixes)
-    record = {"row": job.row, "key": key} | result.to_dict()
+    record = {"rows": [job.row], "key": key} | result.to_dict()
     store.save(key, record)
     return record
 
@@ -156,15 +180,15 @@ def _run_job(job: Job, store: Store, key: str, device: str, prefixes: PrefixStor
 def interval(values: Sequence[float], n_messages: int) -> float:
     """Half a 95 % interval of the mean accuracy, as a fraction.
 
-    Over several seeds: Student's t on the seeds' values. With one seed: the binomial interval
-    (normal approximation) of ``n_messages`` test messages.
+    Over several seeds: Student's t on the seeds' values. With one seed: Wilson's binomial interval
+    for ``n_messages`` test messages.
     """
-    from scipy.stats import t
+    from scipy.stats import binomtest, t
 
     if len(values) > 1:
         return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    p = values[0]
-    return 1.96 * math.sqrt(p * (1 - p) / n_messages)
+    found = binomtest(round(values[0] * n_messages), n_messages).proportion_ci(method="wilson")
+    return float(found.high - found.low) / 2
 
 
 def summary(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -206,7 +230,8 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def results(records: Sequence[dict[str, Any]]) -> list[Result]:
     """Records as :class:`Result` objects."""
-    return [Result.from_dict({k: v for k, v in record.items() if k not in ("row", "key")}) for record in records]
+    mine = ("row", "rows", "key")
+    return [Result.from_dict({k: v for k, v in record.items() if k not in mine}) for record in records]
 
 
 def by_setting(records: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -216,13 +241,31 @@ def by_setting(records: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[s
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(records, key=_order):
-        e = Experiment(**record["experiment"])
-        change = TABLE[int(record["row"])].change if str(record["row"]).isdigit() else {}
-        own = {*change, "model_size", "seed", "dataset", "learning_rate"}
-        flags = [f"{name}={new}" for name, (_, new) in e.diff(Experiment()).items() if name not in own]
-        title = ", ".join([e.scale if e.scale != "folder" else e.model_size, f"{e.dataset} messages", *flags])
-        groups.setdefault(title, []).append(record)
+        groups.setdefault(_setting(record), []).append(record)
     return list(groups.items())
+
+
+def _setting(record: dict[str, Any]) -> str:
+    """What a record's numbers depend on beside its row and seed, in words.
+
+    Read from the record alone: the model's folder or the file of messages may be gone by now.
+    """
+    e, made = record["experiment"], record["environment"]
+    change = TABLE[int(record["row"])].change if str(record["row"]).isdigit() else {}
+    model = MODELS.get(e["model_size"])
+    row_model = MODELS[BASELINE.but(model_size=change.get("model_size", BASELINE.model_size)).model_size]
+    on_ladder = model is not None and model.rung == row_model.rung
+    name = model.scale if model is not None and on_ladder else e["model_size"]
+    messages = f"{e['dataset']} messages"
+    if model is None:  # a folder or a file may change under its name
+        name += f" ({made['weights_sha256'][:8]})"
+    if e["dataset"] not in ("uci", "pocket"):
+        messages += f" ({made['messages_sha256'][:8]})"
+    words = [name, messages]
+    defaults = dataclasses.asdict(BASELINE) | {"learning_rate": learning_rate_of(e["model_size"])}
+    own = {*change, "model_size", "seed", "dataset", "precision"}
+    words += [f"{name}={value}" for name, value in e.items() if name not in own and value != defaults.get(name)]
+    return ", ".join([*words, made["precision"], f"onechange {made['onechange']}"])
 
 
 def _order(record: dict[str, Any]) -> tuple:

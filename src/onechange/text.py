@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .cache import OFFLINE_HELP, check, download, root
+from .cache import check, download, root
 from .errors import UsageError
+from .files import write_atomically
 from .tokenizer import END, Tokenizer
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip"
@@ -57,6 +60,14 @@ def load_messages(dataset: str, seed: int = 123, balance: bool = False) -> Messa
     return _file(Path(dataset), seed, balance)
 
 
+def messages_digest(dataset: str) -> str:
+    """SHA-256 of the file that a data set comes from."""
+    if dataset == "uci":
+        uci_file()  # there, and the right one
+        return UCI_FILE
+    return _digest(POCKET_MESSAGES if dataset == "pocket" else Path(dataset))
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -91,14 +102,16 @@ def uci_file() -> Path:
     archive = archives[0] if archives else root() / "sms+spam+collection.zip"
     download(UCI_URL, archive, UCI_ZIP, "the UCI SMS Spam Collection")
     with zipfile.ZipFile(archive) as file:
-        file.extract(UCI_MEMBER, root())
+        write_atomically(path, lambda temporary: Path(temporary).write_bytes(file.read(UCI_MEMBER)))
     check(path, UCI_FILE)
     return path
 
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".tsv": lambda path: pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False),
-    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
+    ".tsv": lambda path: pd.read_csv(
+        path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False, index_col=False
+    ),
+    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False),
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
     ".parquet": pd.read_parquet,
 }
@@ -128,23 +141,30 @@ def _file(path: Path, seed: int, balance: bool) -> Messages:
 
 def _read(path: Path) -> pd.DataFrame:
     """A file as a frame of strings with the columns label and text, checked."""
-    if path.suffix not in READERS:
+    kind = path.suffix.lower()
+    if kind not in READERS:
         raise UsageError(
             f"{path}: messages come as {', '.join(READERS)}, not {path.suffix or 'a file without an ending'}"
         )
     try:
-        frame = READERS[path.suffix](path)
+        if kind != ".parquet":
+            path.read_bytes().decode("utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more fields than columns
+            frame = READERS[kind](path)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not valid UTF-8 (byte {error.start})") from None
-    except (ValueError, OSError, pd.errors.ParserError, ImportError) as error:
+    except (ValueError, OSError, pd.errors.ParserError, pd.errors.ParserWarning, ImportError) as error:
         raise UsageError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
     for column in ("label", "text"):
         if column not in frame.columns:
             raise UsageError(f"{path} has no column {column!r}: it has {', '.join(map(str, frame.columns))}")
-    frame = frame[["label", "text"]].astype(str)
-    for i, text in enumerate(frame.text):
-        check_message(text, f"{path}, message {i + 1}")
-    return frame
+    frame = frame[["label", "text"]]
+    for i, (label, text) in enumerate(zip(frame.label, frame.text, strict=True)):
+        if pd.isna(label) or not str(label).strip():
+            raise UsageError(f"{path}, message {i + 1} has no label")
+        check_message("" if pd.isna(text) else str(text), f"{path}, message {i + 1}")
+    return frame.astype(str)
 
 
 def check_message(text: str, where: str = "the message") -> None:
@@ -172,6 +192,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the ids."""
+        return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
+
 
 def encode(frame: pd.DataFrame, tokenizer: Tokenizer, length: int | None) -> Tokens:
     """Tokenize a frame, cut every message to ``length`` tokens and pad it to that.
@@ -184,6 +209,8 @@ def encode(frame: pd.DataFrame, tokenizer: Tokenizer, length: int | None) -> Tok
 def pad(rows: Sequence[list[int]], labels: Sequence[int], end: int, length: int | None) -> Tokens:
     """Lists of tokens as one tensor, filled on the right with ``end``."""
     lengths = np.array([len(row) for row in rows])
+    if not lengths.all():
+        raise UsageError(f"message {int(lengths.argmin()) + 1} has no token in this model's vocabulary")
     ids = np.full((len(rows), length or lengths.max()), end, dtype=np.int64)
     for row, tokens in zip(ids, rows, strict=True):
         row[: len(tokens)] = tokens
@@ -206,6 +233,3 @@ def padded_length(train: pd.DataFrame, tokenizer: Tokenizer, context_length: str
             "cut them with --context_length model_context_length"
         )
     return length
-
-
-__all__ = ["OFFLINE_HELP", "Messages", "Tokens", "check_message", "encode", "load_messages", "pad", "padded_length"]

@@ -24,6 +24,12 @@ END = "<|endoftext|>"
 # rest, spaces; as published with the model.
 SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
+# tiktoken names a file in its cache by the SHA-1 of its address.
+GPT2_FILES = (
+    "vocab.bpe (as 6d1cbeee0f20b3d9449abfede4726ed8212e3aee) and "
+    "encoder.json (as 6c7ea1a7e38e3a7f062df639a5b80947f075ffe6)"
+)
+
 POCKET_RANKS = Path(__file__).parent / "pocket" / "tokenizer.tiktoken"
 
 
@@ -119,7 +125,7 @@ def gpt2_encoding() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         place = Path(os.environ["TIKTOKEN_CACHE_DIR"])
-        raise missing("GPT-2's tokenizer", "vocab.bpe and encoder.json", place, error) from None
+        raise missing("GPT-2's tokenizer", GPT2_FILES, place, error) from None
 
 
 def _from_json(path: Path, vocab_size: int) -> Tokenizer:
@@ -134,6 +140,7 @@ def _from_json(path: Path, vocab_size: int) -> Tokenizer:
     end = engine.token_to_id(END)
     if end is None or engine.get_vocab_size() > vocab_size:
         raise UsageError(f"{path} does not fit the model: it needs {END} and at most {vocab_size} entries")
+    engine.encode_special_tokens = True  # as text
     engine.no_truncation()
     engine.no_padding()
 

@@ -195,14 +195,15 @@ def run(
     result.test_labels = tokens["test"].labels.tolist()
     result.model = model
 
-    began = time.perf_counter()
     autocast = Autocast(precision, place)
     store = PrefixStore() if store is None else store
     with matrix_products(precision):
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision) for name, split in tokens.items()}
+        began = time.perf_counter()
         _fit(Trainer(model, e, splits, autocast), result, progress, watch)
-    result.seconds = time.perf_counter() - began
+    result.prefix_seconds = sum(split.seconds for split in splits.values())
+    result.seconds = result.prefix_seconds + time.perf_counter() - began
     return result
 
 

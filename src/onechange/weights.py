@@ -81,7 +81,10 @@ def shape_of(model_size: str) -> GPTConfig:
     """
     if model_size in MODELS:
         return MODELS[model_size].shape
-    if not Path(model_size).exists():
+    path = Path(model_size)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UsageError(f"{path} is not a checkpoint: name a folder, or its model.safetensors")
+    if not path.exists():
         known = [*MODELS, *(name.split(" ")[0] for name in MODELS)]
         raise UsageError(
             f"there is no model {model_size!r}{nearest(model_size, known)}: use one of "
@@ -149,7 +152,9 @@ def weights_file(model_size: str) -> Path:
 def _from_hub(model: Model) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # what goes wrong is said below, once
     place = root() / "hub"
     try:
         path = Path(hf_hub_download(model.repo, "model.safetensors", revision=model.revision, cache_dir=place))
@@ -160,9 +165,19 @@ def _from_hub(model: Model) -> Path:
     blob = path.resolve()
     mark = blob.with_name(blob.name + ".verified")
     if not mark.exists():  # hashing gigabytes once is enough
-        check(blob, model.sha256 or blob.name)  # the Hub names a file in its cache by its SHA-256
+        check(blob, model.sha256 or _hub_sha256(model, blob))
         mark.touch()
     return path
+
+
+def _hub_sha256(model: Model, blob: Path) -> str:
+    """The Hub's own record of a file's SHA-256: the name in its cache, or, without links, its metadata."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if len(blob.name) == 64:
+        return blob.name
+    url = hf_hub_url(model.repo, "model.safetensors", revision=model.revision)
+    return str(get_hf_file_metadata(url).etag)
 
 
 @cache
@@ -230,7 +245,7 @@ def layout(config: GPTConfig) -> Iterator[tuple[str, str, int | None]]:
 
 def from_hf(tensor: Tensor, theirs: str, part: int | None) -> Tensor:
     """A stored tensor as ours: the right third of a fused one, linear weights as ``(out, in)``."""
-    if part is not None and tensor.size(-1) % 3 == 0:
+    if part is not None and tensor.ndim and tensor.size(-1) % 3 == 0:
         tensor = tensor.chunk(3, dim=-1)[part]
     linear = theirs.startswith("h.") and ".ln_" not in theirs and tensor.ndim == 2
     return (tensor.T if linear else tensor).contiguous()
