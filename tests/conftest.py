@@ -10,7 +10,6 @@ import shutil
 import socket
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from safetensors.numpy import save_file
+
+from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
 
 # The smallest models are fastest on one thread, and several workers (-n) do not fight over the cores.
 torch.set_num_threads(1)
@@ -128,48 +129,10 @@ def tiny(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pocket_tokenizer_json() -> str:
-    """The pocket tokenizer as the ``tokenizers`` library writes one, made from the package's ranks alone.
-
-    A token of several bytes was merged from the two pieces that earlier merges leave of it.
-    """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    from onechange.tokenizer import END, POCKET_RANKS, SPLIT, byte_chars, read_ranks
-
-    chars = byte_chars()
-
-    def spell(token: bytes) -> str:
-        return "".join(chars[byte] for byte in token)
-
-    def pieces(token: bytes, rank: int) -> list[bytes]:
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while True:
-            pairs = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
-            best, i = min(pairs, default=(rank, 0))
-            if best >= rank:
-                return parts
-            parts[i : i + 2] = [parts[i] + parts[i + 1]]
-
-    ranks = read_ranks(POCKET_RANKS)
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) > 1:
-            left, right = pieces(token, rank)
-            merges.append((spell(left), spell(right)))
-    engine = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges))
-    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    engine.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
-    engine.decoder = decoders.ByteLevel()
-    engine.add_special_tokens([AddedToken(END, special=True)])
-    return engine.to_str()
-
-
 @pytest.fixture(scope="session")
 def tokenizer_json() -> str:
     """The pocket tokenizer as the text of a ``tokenizer.json``."""
-    return pocket_tokenizer_json()
+    return to_json(read_ranks(POCKET_RANKS))
 
 
 def hf_tensors(shape: tuple[int, int, int], vocab_size: int, context: int, std: float = 0.15) -> dict[str, np.ndarray]:

@@ -226,12 +226,14 @@ def main() -> None:
     """Make ``golden_pocket.json`` anew."""
     import tempfile
 
-    from conftest import pocket_tokenizer_json, write_toy
+    from conftest import write_toy
     from transformers.utils import logging
+
+    from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
 
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        toy = write_toy(Path(folder), pocket_tokenizer_json())
+        toy = write_toy(Path(folder), to_json(read_ranks(POCKET_RANKS)))
         rows = {row: plain_run(toy, pocket_experiment(toy, row)) for row in POCKET_ROWS}
     FILE.write_text(json.dumps({"messages": load_messages("pocket").digest, "rows": rows}, indent=1) + "\n")
 

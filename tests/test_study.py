@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from onechange import Experiment, UsageError, study
 from onechange.cli import main
 from onechange.study import Job, Store, by_setting, interval, jobs_of, results, run_study, summary, table_rows
+from onechange.weights import learning_rate_of
 
 COLUMNS = ["row", "title", "model", "train", "val", "test", "±", "seeds", "failed", "trainable", "seconds"]
 
@@ -175,6 +176,7 @@ LOGGED = """
 import sys, time
 import onechange.study
 from onechange.cli import main
+from onechange.weights import learning_rate_of
 compute = onechange.study.run
 def logged(e, **more):
     time.sleep(0.05)
@@ -338,8 +340,8 @@ def test_settings_are_not_mixed() -> None:
 def test_the_ladder_is_one_setting() -> None:
     """Rows 1 and 6 to 8 name four sizes and belong into one table."""
     sizes = {1: "pocket-small", 6: "pocket-medium", 7: "pocket-large", 8: "pocket-xl"}
-    rates = {1: 1e-3, 6: 1e-3, 7: 5e-4, 8: 3e-4}
-    records = [made_up(row, experiment={"model_size": sizes[row], "learning_rate": rates[row]}) for row in sizes]
+    experiments = {row: {"model_size": size, "learning_rate": learning_rate_of(size)} for row, size in sizes.items()}
+    records = [made_up(row, experiment=changes) for row, changes in experiments.items()]
     records += [made_up(2, experiment={"trainable_token_pos": "first"})]
     ((title, group),) = by_setting(records)
     assert title.startswith("pocket, pocket messages")

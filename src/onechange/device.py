@@ -17,6 +17,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UsageError: if it is not there.
     """
+    if name == "meta":
+        raise UsageError("device 'meta' holds no numbers: use auto, cpu or cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -255,6 +255,7 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
     With a causal mask the outputs over padded messages hold those over the messages alone.
     """
     trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, random, {e.seed}"
+    trunk = f"{trunk} {shape_of(e.model_size)}"  # the same file with other heads is another model
     digest = tokens.digest
     if stage > shape_of(e.model_size).n_layers:  # features depend on what is read, hidden states do not
         return [(stage, trunk, digest, reader, where)]
@@ -278,8 +279,9 @@ def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: Prefi
         x = source.batch(index, w)
         lengths = source.lengths[torch.from_numpy(index).to(source.lengths.device)]
         if features:
-            out[index] = _features(model, reader, x, lengths, source.stage)
+            out[index] = _features(model, reader, x, lengths, source.stage).to(out.device)
         else:
             visible = View(None, reader.view(lengths, w).keys)
-            out[index, :w] = model.run(x if source.stage else model.embed(x), visible, source.stage, stage)
+            done = model.run(x if source.stage else model.embed(x), visible, source.stage, stage)
+            out[index, :w] = done.to(out.device)  # a mapped file lies on the host
     return out

@@ -54,7 +54,9 @@ class LoRALinear(nn.Module):
     def merge(self) -> nn.Linear:
         """A plain linear layer that computes the same; this one is left unchanged."""
         out, inner = self.base.weight.shape
-        plain = nn.Linear(inner, out, bias=self.base.bias is not None, device=self.base.weight.device)
+        plain = nn.utils.skip_init(
+            nn.Linear, inner, out, bias=self.base.bias is not None, device=self.base.weight.device
+        )
         plain.weight.copy_(self.base.weight + self.delta())
         if self.base.bias is not None:
             plain.bias.copy_(self.base.bias)

@@ -33,7 +33,7 @@ from .errors import UsageError
 from .files import write_atomically
 from .model import GPT, GPTConfig, init_gpt2_
 from .ngram import token_probabilities
-from .tokenizer import END, pocket_encoding
+from .tokenizer import END, POCKET_RANKS, pocket_encoding, read_ranks, to_json
 from .weights import hf_config, load_weights, to_hf
 
 CPU = torch.device("cpu")
@@ -307,6 +307,7 @@ def main(
     config = hf_config(model.config, corpus.end)
     write_atomically(out / "model.safetensors", lambda tmp: save_file(weights, tmp, {"format": "pt"}))
     write_atomically(out / "config.json", lambda tmp: Path(tmp).write_text(json.dumps(config, indent=1) + "\n"))
+    write_atomically(out / "tokenizer.json", lambda tmp: Path(tmp).write_text(to_json(read_ranks(POCKET_RANKS))))
     write_atomically(out / "card.json", lambda tmp: Path(tmp).write_text(json.dumps(card, indent=1) + "\n"))
     return card
 

@@ -25,7 +25,7 @@ from .lora import LoRALinear, add_lora, merge_lora
 from .model import GPT
 from .result import Result
 from .text import check_message, encode
-from .tokenizer import Tokenizer, tokenizer_for
+from .tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
 from .train import tokenizer_of
 from .weights import folder_of, hf_config, load_weights, read_config, to_hf
 
@@ -74,6 +74,8 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         if about["tokenizer"] == "own":
             shutil.copy(folder_of(result.experiment.model_size) / "tokenizer.json", temporary)
+        elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
+            (temporary / "tokenizer.json").write_text(to_json(read_ranks(POCKET_RANKS)), encoding="utf-8")
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()

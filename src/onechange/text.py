@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ def _file(path: Path, seed: int, balance: bool) -> Messages:
             f"{path}: the class with fewest messages has {smallest}; at least 10 are needed for a 70/10/20 split"
         )
     frame["label"] = frame.label.map({name: i for i, name in enumerate(classes)})
-    train, rest = train_test_split(frame, train_size=0.7, random_state=seed, stratify=frame.label)
+    train, rest = train_test_split(frame, train_size=round(0.7 * len(frame)), random_state=seed, stratify=frame.label)
     val, test = train_test_split(rest, train_size=1 / 3, random_state=seed, stratify=rest.label)
     train, val, test = (p.reset_index(drop=True) for p in (train, val, test))
     return Messages(str(path), classes, train, val, test, _digest(path))
@@ -161,10 +162,16 @@ def _read(path: Path) -> pd.DataFrame:
             raise UsageError(f"{path} has no column {column!r}: it has {', '.join(map(str, frame.columns))}")
     frame = frame[["label", "text"]]
     for i, (label, text) in enumerate(zip(frame.label, frame.text, strict=True)):
-        if pd.isna(label) or not str(label).strip():
+        if _nothing(label):
             raise UsageError(f"{path}, message {i + 1} has no label")
-        check_message("" if pd.isna(text) else str(text), f"{path}, message {i + 1}")
+        check_message("" if _nothing(text) else str(text), f"{path}, message {i + 1}")
     return frame.astype(str)
+
+
+def _nothing(value: object) -> bool:
+    """Whether a cell of a file is null or blank."""
+    null = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    return null or not str(value).strip()
 
 
 def check_message(text: str, where: str = "the message") -> None:

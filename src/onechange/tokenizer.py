@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import tiktoken
@@ -68,6 +69,39 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     """Read what :func:`write_ranks` wrote."""
     pairs = (line.split() for line in Path(path).read_text(encoding="ascii").splitlines())
     return {base64.b64decode(token): int(rank) for token, rank in pairs}
+
+
+def to_json(ranks: dict[bytes, int]) -> str:
+    """Ranks as the text of a Hugging Face ``tokenizer.json``, which wants to know each merge.
+
+    A token of several bytes was merged from the two pieces that earlier merges leave of it.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    chars = byte_chars()
+
+    def spell(token: bytes) -> str:
+        return "".join(chars[byte] for byte in token)
+
+    def pieces(token: bytes, rank: int) -> list[bytes]:
+        parts = [token[i : i + 1] for i in range(len(token))]
+        while True:
+            pairs = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
+            best, i = min(pairs, default=(rank, 0))
+            if best >= rank:
+                return parts
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+
+    in_order = sorted(ranks, key=lambda token: ranks[token])
+    halves = [pieces(token, ranks[token]) for token in in_order if len(token) > 1]
+    merges = [(spell(left), spell(right)) for left, right in halves]
+    engine = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges))
+    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
+    engine.decoder = decoders.ByteLevel()
+    engine.add_special_tokens([AddedToken(END, special=True)])
+    return engine.to_str()
 
 
 @cache

@@ -142,14 +142,14 @@ class Trainer:
         inputs = self.splits[split]
         lengths = inputs.host_lengths[index] if self.reader.own_end else np.zeros(len(index))
         order = np.arange(len(index)) if self.plain else np.argsort(lengths, kind="stable")
-        size = len(batches[0]) if self.plain else 64
+        size = self.e.batch_size if self.plain else 64
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
         done = [self.losses(split, index[chunk]) for chunk in chunks]
         back = torch.from_numpy(np.argsort(np.concatenate(chunks))).to(done[0][0].device)
         loss, logits = (torch.cat(parts)[back] for parts in zip(*done, strict=True))
         means = torch.stack([part.mean() for part in loss.split([len(batch) for batch in batches])])
         labels = inputs.labels[torch.from_numpy(index).to(inputs.labels.device)]
-        return means.mean(), (logits.argmax(1) == labels).float().mean(), logits.float()
+        return means.mean(), (logits.argmax(1) == labels).sum().cpu().double() / len(index), logits.float()
 
 
 def tokenizer_of(e: Experiment) -> Tokenizer:
@@ -219,7 +219,7 @@ def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[di
         raise UsageError(f"batch_size {e.batch_size} is more than the {len(train)} training messages: no batch is full")
     if 0 <= e.ignore_index < len(messages.classes):
         raise UsageError(f"ignore_index {e.ignore_index} is one of the labels: no message of it would be learned")
-    length = padded_length(train, tokenizer, e.context_length, limit)
+    length = padded_length(train, tokenizer, e.context_length, 2**31 if e.no_padding else limit)
     frames = {"train": train, "val": messages.val, "test": messages.test}
     tokens = {name: encode(frame, tokenizer, None if e.no_padding else length) for name, frame in frames.items()}
     longest = max(int(split.lengths.max()) for split in tokens.values())
