@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .cache import root
 from .experiment import Experiment
 from .lora import add_lora
 from .model import GPT, View, take
+from .progress import progress_bar
 from .text import Tokens
 from .weights import hash_of, load_weights, shape_of, weights_file
 
@@ -219,7 +221,9 @@ class PrefixStore:
                 os.unlink(path)  # the mapping keeps it alive; nothing is left behind, however the run ends
 
 
-def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, precision: str) -> Inputs:
+def prepare(
+    model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, precision: str, progress: bool = False
+) -> Inputs:
     """A split as :class:`Inputs`, its frozen prefix computed, or taken from the store.
 
     Rows that share a prefix share its output; a deeper prefix goes on from a shallower one.
@@ -241,7 +245,8 @@ def prepare(model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, preci
     if source.stage == stage:
         return source
     began = time.perf_counter()
-    x = _prefix(model, reader, source, stage, store)
+    with progress_bar(progress, total=len(tokens), unit="message", desc="prefix", leave=False) as bar:
+        x = _prefix(model, reader, source, stage, store, bar)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = source.seconds + time.perf_counter() - began
@@ -266,7 +271,7 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
 
 
 @torch.no_grad()
-def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: PrefixStore) -> Tensor:
+def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: PrefixStore, bar: tqdm) -> Tensor:
     """Run all messages through the frozen part, those of like length together."""
     N, C = len(source.host_lengths), model.config.emb_dim
     T = reader.width(source.host_lengths, source.x.size(1))
@@ -284,4 +289,5 @@ def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: Prefi
             visible = View(None, reader.view(lengths, w).keys)
             done = model.run(x if source.stage else model.embed(x), visible, source.stage, stage)
             out[index, :w] = done.to(out.device)  # a mapped file lies on the host
+        bar.update(len(index))
     return out

@@ -20,10 +20,11 @@ from .engine import PrefixStore
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .files import write_atomically
+from .progress import progress_bar
 from .result import Result
 from .rows import TABLE
 from .text import messages_digest
-from .train import progress_bar, run
+from .train import run
 from .weights import MODELS, folder_of, hash_of, learning_rate_of
 
 
@@ -149,6 +150,7 @@ def run_study(
         for patience in (0.0, -1.0):  # first whatever is free, then what others were doing
             later = []
             for job, key in waiting:
+                bar.set_description(f"row {job.row}, seed {job.experiment.seed}")
                 try:
                     with store.lock(key).acquire(timeout=patience) as lock:
                         record = store.load(key) or _run_job(job, key, store, device, prefixes)
@@ -159,7 +161,7 @@ def run_study(
                 except Timeout:
                     later.append((job, key))
                     continue
-                bar.set_postfix(row=job.row, test=f"{record['final'].get('test', math.nan):.3f}")
+                bar.set_postfix(test=f"{record['final'].get('test', math.nan):.3f}")
                 bar.update()
                 if done is not None:
                     done(record)

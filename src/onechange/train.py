@@ -6,20 +6,19 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import Inputs, PrefixStore, Reader, build, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
 from .model import GPT
+from .progress import progress_bar
 from .result import Result, environment
 from .text import Messages, Tokens, encode, load_messages, padded_length
 from .tokenizer import Tokenizer, tokenizer_for
@@ -199,7 +198,7 @@ def run(
     store = PrefixStore() if store is None else store
     with matrix_products(precision):
         with autocast(prefix=True):
-            splits = {name: prepare(model, e, split, store, precision) for name, split in tokens.items()}
+            splits = {name: prepare(model, e, split, store, precision, progress) for name, split in tokens.items()}
         began = time.perf_counter()
         _fit(Trainer(model, e, splits, autocast), result, progress, watch)
     result.prefix_seconds = sum(split.seconds for split in splits.values())
@@ -248,11 +247,6 @@ def _fit(trainer: Trainer, result: Result, progress: bool, watch: Callable[[Resu
             if result.error:
                 result.final = {}
                 return
-
-
-def progress_bar(show: bool, **options: Any) -> tqdm:
-    """A bar on standard error, or none; the environment's ``TQDM_DISABLE`` hides those that would show."""
-    return tqdm(**options) if show else tqdm(**options, disable=True)
 
 
 def _look(trainer: Trainer, look: Look, result: Result) -> None:
