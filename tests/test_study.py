@@ -130,11 +130,29 @@ def test_the_second_time_nothing_is_computed(base: Experiment, tmp_path: Path, m
     jobs = jobs_of({"1": base, "2": base.but(trainable_token_pos="first")}, [5, 6])
     first = run_study(jobs, Store(tmp_path), progress=False)
     before = files(tmp_path)
-    monkeypatch.setattr(study, "run", broken)
+    monkeypatch.setattr(study, "run_seeds", broken)
     assert run_study(jobs, Store(tmp_path), progress=False) == first
     assert files(tmp_path) == before
     done = [(record["row"], record["experiment"]["seed"]) for record in first]
     assert done == [("1", 5), ("1", 6), ("2", 5), ("2", 6)]
+
+
+def test_the_seeds_of_a_row_are_trained_together(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that share messages and prefix; a row that trains everything goes one by one."""
+    asked = []
+    compute = study.run_seeds
+
+    def logged(e: Experiment, seeds: list[int], **more: Any) -> list[Any]:
+        asked.append((e.trainable_layers, seeds))
+        return compute(e, seeds, **more)
+
+    monkeypatch.setattr(study, "run_seeds", logged)
+    e = Experiment(str(toy), dataset="pocket", train_size=16, num_epochs=1)
+    rows = {"1": e, "5": e.but(trainable_layers="all")}
+    run_study(jobs_of({"1": e}, [6]), Store(tmp_path), progress=False)
+    records = run_study(jobs_of(rows, [5, 6, 7]), Store(tmp_path), progress=False)
+    assert asked == [("last_block", [6]), ("last_block", [5, 7]), ("all", [5]), ("all", [6]), ("all", [7])]
+    assert [record["experiment"]["seed"] for record in records] == [5, 6, 7, 5, 6, 7]
 
 
 def test_run_always_computes(base: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,15 +194,14 @@ LOGGED = """
 import sys, time
 import onechange.study
 from onechange.cli import main
-from onechange.weights import learning_rate_of
-compute = onechange.study.run
-def logged(e, **more):
+compute = onechange.study.run_seeds
+def logged(e, seeds, **more):
     time.sleep(0.05)
-    result = compute(e, **more)
+    results = compute(e, seeds, **more)
     with open(sys.argv[1], "a") as log:
-        log.write(f"{e.command}\\n")
-    return result
-onechange.study.run = logged
+        log.writelines(result.command + chr(10) for result in results)
+    return results
+onechange.study.run_seeds = logged
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -9,6 +9,7 @@ computed at all. None of this changes a number: the plain loop gives the same lo
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import tempfile
@@ -26,6 +27,7 @@ from .experiment import Experiment
 from .lora import add_lora
 from .model import GPT, View, take
 from .progress import progress_bar
+from .seeds import stack
 from .text import Tokens
 from .weights import hash_of, load_weights, shape_of, weights_file
 
@@ -38,23 +40,43 @@ def build(experiment: Experiment, n_classes: int) -> GPT:
     The random numbers are drawn in the published order: the trunk's where it is random, then, from
     the same seed again, the head's and the adapters'. PyTorch's global generator is left as it was.
     """
+    return add_new_layers(trunk(experiment), experiment, n_classes)
+
+
+def trunk(experiment: Experiment) -> GPT:
+    """The model without its head: pretrained, or random from the experiment's seed."""
     shape = replace(shape_of(experiment.model_size), causal=not experiment.disable_causal_mask)
+    if experiment.weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(experiment.seed)
+            return GPT(shape)  # PyTorch's default initialisation, in the order of construction
+    with torch.device("meta"):
+        model = GPT(shape)
+    load_weights(model, weights_file(experiment.model_size))
+    return model
+
+
+def add_new_layers(model: GPT, experiment: Experiment, n_classes: int) -> GPT:
+    """Freeze what is not trained; put the head, and LoRA's adapters, onto a trunk, in place."""
+    for parameter in trainable_part(model, experiment.trainable_layers):
+        parameter.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        if experiment.weights == "random":
-            model = GPT(shape)  # PyTorch's default initialisation, in the order of construction
-        else:
-            with torch.device("meta"):
-                model = GPT(shape)
-            load_weights(model, weights_file(experiment.model_size))
-        torch.manual_seed(experiment.seed)
-        for parameter in trainable_part(model, experiment.trainable_layers):
-            parameter.requires_grad_(True)
-        model.head = nn.Linear(shape.emb_dim, n_classes)
+        model.head = nn.Linear(model.config.emb_dim, n_classes)
         if experiment.uses_lora:
             merged = experiment.trainable_layers == "lora_alternative"
             add_lora(model, experiment.lora_rank, experiment.lora_alpha, experiment.lora_scaling, merged)
     return model
+
+
+def build_seeds(experiments: list[Experiment], n_classes: int) -> GPT:
+    """The models of experiments that differ in their seed alone, as one (see :mod:`onechange.seeds`)."""
+    first = trunk(experiments[0])
+    models = [first]
+    for e in experiments[1:]:
+        shared = {id(p): p for p in first.parameters()}  # a copy of the structure, around the same weights
+        models.append(trunk(e) if e.weights == "random" else copy.deepcopy(first, shared))
+    return stack([add_new_layers(model, e, n_classes) for model, e in zip(models, experiments, strict=True)])
 
 
 def trainable_part(model: GPT, trainable_layers: str) -> list[nn.Parameter]:
@@ -115,9 +137,9 @@ class Reader:
     def view(self, lengths: Tensor, T: int) -> View:
         """What the blocks are asked for: lengths ``(B,)`` to positions ``(B, 1)`` and visible keys ``(B, T)``."""
         ends = lengths - 1 if self.own_end else torch.full_like(lengths, T - 1)
-        at = None if self.average else (torch.zeros_like(lengths) if self.first else ends)[:, None]
+        at = None if self.average else (torch.zeros_like(lengths) if self.first else ends)[..., None]
         hidden = self.unpadded and not self.causal
-        keys = torch.arange(T, device=lengths.device) < lengths[:, None] if hidden else None
+        keys = torch.arange(T, device=lengths.device) < lengths[..., None] if hidden else None
         return View(at, keys)
 
     def pool(self, y: Tensor, lengths: Tensor) -> Tensor:
@@ -126,11 +148,11 @@ class Reader:
         The table averages logits; the head is linear, so averaging what goes into it is the same.
         """
         if not self.average:
-            return y[:, 0]
+            return y[..., 0, :]
         if not self.own_end:
-            return y.mean(1)
-        real = torch.arange(y.size(1), device=y.device) < lengths[:, None]  # (B, T)
-        return (y * real[:, :, None]).sum(1) / lengths[:, None]
+            return y.mean(-2)
+        real = torch.arange(y.size(-2), device=y.device) < lengths[..., None]  # (B, T)
+        return (y * real[..., None]).sum(-2) / lengths[..., None]
 
 
 @dataclass
@@ -160,7 +182,7 @@ class Inputs:
 
 
 def logits_of(model: GPT, reader: Reader, inputs: Inputs, index: np.ndarray, plain: bool = False) -> Tensor:
-    """Logits ``(B, K)`` of the messages at ``index`` ``(B,)``.
+    """Logits ``(B, K)`` of the messages at ``index`` ``(B,)``; with seeds together, ``(S, B, K)`` and ``(S, B)``.
 
     ``plain`` computes every block at every position and picks afterwards, as the published loop does.
     """
@@ -175,7 +197,7 @@ def logits_of(model: GPT, reader: Reader, inputs: Inputs, index: np.ndarray, pla
 
 def _features(model: GPT, reader: Reader, x: Tensor, lengths: Tensor, stage: int, plain: bool = False) -> Tensor:
     """What the head sees, ``(B, C)``, from ids ``(B, T)`` or the output of ``stage`` blocks ``(B, T, C)``."""
-    view = reader.view(lengths, x.size(1))
+    view = reader.view(lengths, x.size(lengths.ndim))
     x = x if stage else model.embed(x)
     y = take(model.run(x, View(None, view.keys)), view.at) if plain else model.run(x, view, stage)
     return reader.pool(model.final_norm(y), lengths)

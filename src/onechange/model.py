@@ -9,6 +9,7 @@ One alphabet names the axes, here and in every other module:
 ``C``  channels: the width of the residual stream
 ``H``  heads, each of size ``D`` with ``C = H * D``
 ``K``  classes
+``S``  seeds trained together: an axis before all others, where there is more than one
 ``V``  entries of the vocabulary
 =====  ==============================================================
 
@@ -68,7 +69,7 @@ def take(x: Tensor, at: Tensor | None) -> Tensor:
     """The rows of ``x`` ``(B, T, C)`` at positions ``at`` ``(B, Q)``: ``(B, Q, C)``."""
     if at is None:
         return x
-    return x.gather(1, at[:, :, None].expand(-1, -1, x.size(-1)))  # (B, Q, C)
+    return x.gather(-2, at[..., None].expand(*at.shape, x.size(-1)))  # (B, Q, C)
 
 
 class Attention(nn.Module):
@@ -84,27 +85,51 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor) -> Tensor:
         """Split channels into heads: ``(B, T, C)`` to ``(B, H, T, D)``."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
 
     def mask(self, T: int, view: View, device: torch.device) -> Tensor | None:
-        """Who may look at whom, ``(B or 1, 1, Q, T)`` booleans, or ``None`` where a plain call will do."""
-        if view.at is None and view.keys is None:
-            return None
+        """Who may look at whom, ``(B, 1, Q, T)`` booleans, or ``None`` where a plain call will do."""
+        keys = None if view.keys is None else view.keys[..., None, None, :]  # (B, 1, 1, T)
+        if not self.causal or (view.at is None and keys is None):
+            return keys
         positions = torch.arange(T, device=device)
-        seen = torch.ones(1, 1, 1, T, dtype=torch.bool, device=device)
-        if self.causal:
-            readers = positions[None] if view.at is None else view.at  # (B or 1, Q)
-            seen = positions <= readers[:, None, :, None]  # (B or 1, 1, Q, T)
-        if view.keys is not None:
-            seen = seen & view.keys[:, None, None, :]
-        return seen
+        readers = positions if view.at is None else view.at  # (T,) or (B, Q)
+        before = positions <= readers[..., None, :, None]  # (1, T, T) or (B, 1, Q, T)
+        return before if keys is None else before & keys
+
+    def few(self, x: Tensor, view: View) -> Tensor:
+        """The same for a few positions, without a key or a value for any token.
+
+        A score is ``q . (W_k x + b_k)``, which is ``(q W_k) . x + q . b_k``; a head's output is
+        ``sum a (W_v x + b_v)``, which is ``W_v (sum a x) + b_v``. With one query that is ``2 H C`` products
+        a token instead of ``2 C^2``.
+        """
+        W_k, W_v = (layer.weight.unflatten(-2, (self.n_heads, -1)) for layer in (self.key, self.value))  # (H, D, C)
+        q = self.heads(self.query(take(x, view.at)))  # (B, H, Q, D)
+        u = torch.einsum("...bhqd,...hdc->...bhqc", q, W_k)  # (B, H, Q, C)
+        b_k = torch.einsum("...bhqd,...hd->...bhq", q, self.key.bias.unflatten(-1, (self.n_heads, -1)))
+        scores = (u.flatten(-3, -2) @ x.mT).unflatten(-2, u.shape[-3:-1]) + b_k[..., None]  # (B, H, Q, T)
+        scores = scores / math.sqrt(q.size(-1))
+        mask = self.mask(x.size(-2), view, x.device)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        z = (scores.softmax(-1).flatten(-3, -2) @ x).unflatten(-2, u.shape[-3:-1])  # (B, H, Q, C)
+        y = torch.einsum("...bhqc,...hdc->...bqhd", z, W_v).flatten(-2)  # (B, Q, C)
+        bias = self.value.bias
+        return self.out(y + (bias if bias.ndim == 1 else bias[:, None, None]))
 
     def forward(self, x: Tensor, view: View = ALL) -> Tensor:
+        plain = not any(hasattr(layer, "base") for layer in (self.key, self.value))  # no adapter on them
+        if plain and view.at is not None and view.at.size(-1) * self.n_heads < x.size(-1):
+            return self.few(x, view)
         q = self.heads(self.query(take(x, view.at)))  # (B, H, Q, D)
         k, v = self.heads(self.key(x)), self.heads(self.value(x))  # (B, H, T, D)
-        mask = self.mask(x.size(1), view, x.device)
+        mask = self.mask(x.size(-2), view, x.device)
+        q, k, v = (t.flatten(0, -4) for t in (q, k, v))  # the kernels know one axis before the heads
+        mask = None if mask is None else mask.flatten(0, -4)
         y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and mask is None)
-        return self.out(y.transpose(1, 2).flatten(2))  # (B, Q, C)
+        y = y.transpose(1, 2).flatten(2)  # (B, Q, C)
+        return self.out(y.unflatten(0, x.shape[:-2]))
 
 
 class MLP(nn.Module):
@@ -159,7 +184,7 @@ class GPT(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token plus position embedding: ids ``(B, T)`` to ``(B, T, C)``."""
-        return self.tok_emb(ids) + self.pos_emb.weight[: ids.size(1)]
+        return self.tok_emb(ids) + self.pos_emb(torch.arange(ids.size(-1), device=ids.device))
 
     def run(self, x: Tensor, view: View = ALL, start: int = 0, stop: int | None = None) -> Tensor:
         """Blocks ``start`` to ``stop`` (all of them by default) over ``(B, T, C)``.
@@ -183,8 +208,8 @@ class GPT(nn.Module):
         Raises:
             ValueError: if the messages are longer than the model's context.
         """
-        if ids.size(1) > self.config.context_length:
-            raise ValueError(f"{ids.size(1)} tokens do not fit a context of {self.config.context_length}")
+        if ids.size(-1) > self.config.context_length:
+            raise ValueError(f"{ids.size(-1)} tokens do not fit a context of {self.config.context_length}")
         return self.read(self.run(self.embed(ids), view))
 
 

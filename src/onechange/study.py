@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from .progress import progress_bar
 from .result import Result
 from .rows import TABLE
 from .text import messages_digest
-from .train import run
+from .train import run_seeds
 from .weights import MODELS, folder_of, hash_of, learning_rate_of
 
 
@@ -106,6 +108,12 @@ class Job:
     experiment: Experiment
 
 
+Keyed = tuple[Job, str]
+"""A job and the key of its record."""
+
+SEEDS_TOGETHER = 20
+
+
 def jobs_of(rows: dict[str, Experiment], seeds: Sequence[int]) -> list[Job]:
     """Rows times seeds, a row's seeds together."""
     return [Job(row, e.but(seed=seed)) for row, e in rows.items() for seed in seeds]
@@ -147,35 +155,73 @@ def run_study(
     prefixes = PrefixStore() if prefixes is None else prefixes
     waiting = list(zip(jobs, keys, strict=True))
     with progress_bar(progress, total=len(jobs), unit="run") as bar:
-        for patience in (0.0, -1.0):  # first whatever is free, then what others were doing
+        # First whatever is free, many seeds at once; then what others were doing, one by one.
+        for patience, most in ((0.0, SEEDS_TOGETHER), (-1.0, 1)):
             later = []
-            for job, key in waiting:
-                bar.set_description(f"row {job.row}, seed {job.experiment.seed}")
-                try:
-                    with store.lock(key).acquire(timeout=patience) as lock:
-                        record = store.load(key) or _run_job(job, key, store, device, prefixes)
-                        if job.row not in record["rows"]:  # two rows may be one experiment
-                            record["rows"].append(job.row)
-                            store.save(key, record)
-                        Path(lock.lock_file).unlink(missing_ok=True)  # the record is there: nobody needs it any more
-                except Timeout:
-                    later.append((job, key))
-                    continue
-                bar.set_postfix(test=f"{record['final'].get('test', math.nan):.3f}")
-                bar.update()
-                if done is not None:
-                    done(record)
+            for group in _groups(waiting, most):
+                bar.set_description(f"row {group[0][0].row}, seed {group[0][0].experiment.seed}")
+                records, busy = _run_group(group, store, device, prefixes, patience)
+                later += busy
+                bar.update(len(records))
+                for record in records:
+                    bar.set_postfix(test=f"{record['final'].get('test', math.nan):.3f}")
+                    if done is not None:
+                        done(record)
             waiting = later
     stored = [(job, store.load(key)) for job, key in zip(jobs, keys, strict=True)]
     return [record | {"row": job.row} for job, record in stored if record is not None]
 
 
-def _run_job(job: Job, key: str, store: Store, device: str, prefixes: PrefixStore) -> dict[str, Any]:
-    for part in store.folder.glob(f".{key}.json.*"):  # of a process that was killed while it wrote
-        part.unlink()
-    result = run(job.experiment, device=device, progress=False, store=prefixes)
-    record = {"rows": [job.row], "key": key} | result.to_dict()
-    store.save(key, record)
+def _groups(waiting: Sequence[Keyed], most: int) -> Iterator[list[Keyed]]:
+    """Jobs that can be trained as one model: seeds of one row, with a prefix that does not depend on the seed."""
+
+    def kind(item: Keyed) -> tuple:
+        e = item[0].experiment.resolved()
+        shared = e.dataset in ("uci", "pocket") and e.weights == "pretrained" and e.prefix_cache == "on"
+        alone = not shared or e.trainable_layers == "all" or e.uses_lora
+        return item[0].row, e if alone else e.but(seed=0)
+
+    for _, items in groupby(waiting, kind):
+        together = list(items)
+        yield from (together[i : i + most] for i in range(0, len(together), most))
+
+
+def _run_group(
+    group: list[Keyed], store: Store, device: str, prefixes: PrefixStore, patience: float
+) -> tuple[list[dict[str, Any]], list[Keyed]]:
+    """Do what is neither done nor being done by another process; the records, and what was left to others."""
+    with ExitStack() as held:
+        mine, busy = [], []
+        for job, key in group:
+            try:
+                held.enter_context(store.lock(key).acquire(timeout=patience))
+                mine.append((job, key))
+            except Timeout:
+                busy.append((job, key))
+        missing = [(job, key) for job, key in mine if store.load(key) is None]
+        for _, key in missing:
+            for part in store.folder.glob(f".{key}.json.*"):  # of a process that was killed while it wrote
+                part.unlink()
+        if missing:
+            seeds = [job.experiment.seed for job, _ in missing]
+            e = missing[0][0].experiment
+            for (job, key), result in zip(
+                missing, run_seeds(e, seeds, device=device, progress=False, store=prefixes), strict=True
+            ):
+                store.save(key, {"rows": [job.row], "key": key} | result.to_dict())
+        records = [_noted(store, key, job.row) for job, key in mine]
+        for _, key in mine:  # the records are there: nobody needs the locks any more
+            Path(store.lock(key).lock_file).unlink(missing_ok=True)
+    return records, busy
+
+
+def _noted(store: Store, key: str, row: str) -> dict[str, Any]:
+    """A stored record, which from now on names ``row`` among those it stands for."""
+    record = store.load(key)
+    assert record is not None
+    if row not in record["rows"]:  # two rows may be one experiment
+        record["rows"].append(row)
+        store.save(key, record)
     return record
 
 

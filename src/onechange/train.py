@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .device import Autocast, choose_device, choose_precision, matrix_products
-from .engine import Inputs, PrefixStore, Reader, build, logits_of, prepare
+from .engine import Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
 from .model import GPT
@@ -100,7 +100,10 @@ def _first(loader: DataLoader) -> list[np.ndarray]:
 
 
 class Trainer:
-    """One model, its splits and its optimizer; knows how to take a :class:`Step` and have a :class:`Look`."""
+    """One model, its splits and its optimizer; knows how to take a :class:`Step` and have a :class:`Look`.
+
+    With several seeds in one model, indices and all that comes of them have an axis ``S`` in front.
+    """
 
     def __init__(self, model: GPT, e: Experiment, splits: dict[str, Inputs], autocast: Autocast) -> None:
         self.model, self.e, self.splits, self.autocast = model, e, splits, autocast
@@ -117,13 +120,15 @@ class Trainer:
         with self.autocast():
             logits = logits_of(self.model, self.reader, inputs, index, self.plain)
         labels = inputs.labels[torch.from_numpy(index).to(inputs.labels.device)]
-        return F.cross_entropy(logits.float(), labels, ignore_index=self.e.ignore_index, reduction="none"), logits
+        ignore, logits = self.e.ignore_index, logits.float()
+        loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=ignore, reduction="none")
+        return loss.view(labels.shape), logits
 
     def step(self, step: Step) -> None:
         """One move of the weights. A window of batches counts every message alike, the last window's too."""
         together = not self.plain and self.splits["train"].stage > 0
-        batches = [np.concatenate(step.batches)] if together else step.batches
-        total = sum(map(len, batches))
+        batches = [np.concatenate(step.batches, axis=-1)] if together else step.batches
+        total = sum(batch.shape[-1] for batch in batches)
         for batch in batches:
             loss, _ = self.losses("train", batch)
             (loss.sum() / total).backward()
@@ -137,18 +142,19 @@ class Trainer:
         Messages are regrouped for speed, those of like length together; the means are over the
         batches as they were asked for.
         """
-        index = np.concatenate(batches)
+        index = np.concatenate(batches, axis=-1)  # (N,)
         inputs = self.splits[split]
-        lengths = inputs.host_lengths[index] if self.reader.own_end else np.zeros(len(index))
-        order = np.arange(len(index)) if self.plain else np.argsort(lengths, kind="stable")
+        lengths = inputs.host_lengths[index] if self.reader.own_end and not self.plain else np.zeros(index.shape)
+        order = np.argsort(lengths, axis=-1, kind="stable")
         size = self.e.batch_size if self.plain else 64
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        done = [self.losses(split, index[chunk]) for chunk in chunks]
-        back = torch.from_numpy(np.argsort(np.concatenate(chunks))).to(done[0][0].device)
-        loss, logits = (torch.cat(parts)[back] for parts in zip(*done, strict=True))
-        means = torch.stack([part.mean() for part in loss.split([len(batch) for batch in batches])])
+        chunks = [order[..., i : i + size] for i in range(0, order.shape[-1], size)]
+        done = [self.losses(split, np.take_along_axis(index, chunk, axis=-1)) for chunk in chunks]
+        loss, logits = torch.cat([loss for loss, _ in done], -1), torch.cat([logits for _, logits in done], -2)
+        back = torch.from_numpy(np.argsort(order, axis=-1)).to(loss.device)
+        loss, logits = loss.gather(-1, back), logits.gather(-2, back[..., None].expand(logits.shape))
+        means = torch.stack([part.mean(-1) for part in loss.split([batch.shape[-1] for batch in batches], -1)])
         labels = inputs.labels[torch.from_numpy(index).to(inputs.labels.device)]
-        return means.mean(), (logits.argmax(1) == labels).sum().cpu().double() / len(index), logits.float()
+        return means.mean(0), (logits.argmax(-1) == labels).sum(-1).cpu().double() / index.shape[-1], logits
 
 
 def tokenizer_of(e: Experiment) -> Tokenizer:
@@ -179,8 +185,25 @@ def run(
     Raises:
         UsageError: if something needed is not there, before anything is computed.
     """
-    e = (experiment if seed is None else experiment.but(seed=seed)).resolved()
-    place = choose_device(device)
+    seeds = [experiment.seed if seed is None else seed]
+    return run_seeds(experiment, seeds, device=device, progress=progress, store=store, watch=watch)[0]
+
+
+def run_seeds(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    *,
+    device: str = "auto",
+    progress: bool = True,
+    store: PrefixStore | None = None,
+    watch: Callable[[Result], bool | None] | None = None,
+) -> list[Result]:
+    """Finetune with several seeds at once: the same as :func:`run` for each, to rounding, and sooner.
+
+    The results' ``seconds`` are each seed's share. With one seed the result has its model.
+    """
+    es = [experiment.but(seed=seed).resolved() for seed in seeds]
+    e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
     tokenizer = tokenizer_of(e)
     assert e.dataset is not None
@@ -188,11 +211,14 @@ def run(
     weights = hash_of(e.model_size) if e.weights == "pretrained" else "random"
     tokens, max_length = _tokens(e, messages, tokenizer)
 
-    model = build(e, len(messages.classes)).to(place)
-    counts = (sum(p.numel() for p in model.parameters() if p.requires_grad), sum(p.numel() for p in model.parameters()))
-    result = Result(e, *counts, max_length, messages.classes, environment(place, precision, weights, messages.digest))
-    result.test_labels = tokens["test"].labels.tolist()
-    result.model = model
+    model = (build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))).to(place)
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) // len(es)
+    n_parameters = n_trainable + sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    made = environment(place, precision, weights, messages.digest) | {"seeds_together": len(es)}
+    results = [Result(e, n_trainable, n_parameters, max_length, messages.classes, made) for e in es]
+    for result in results:
+        result.test_labels = tokens["test"].labels.tolist()
+        result.model = model if len(es) == 1 else None
 
     autocast = Autocast(precision, place)
     store = PrefixStore() if store is None else store
@@ -200,10 +226,12 @@ def run(
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision, progress) for name, split in tokens.items()}
         began = time.perf_counter()
-        _fit(Trainer(model, e, splits, autocast), result, progress, watch)
-    result.prefix_seconds = sum(split.seconds for split in splits.values())
-    result.seconds = result.prefix_seconds + time.perf_counter() - began
-    return result
+        _fit(Trainer(model, e, splits, autocast), results, progress, watch)
+    took = (time.perf_counter() - began) / len(es)
+    for result in results:
+        result.prefix_seconds = sum(split.seconds for split in splits.values())
+        result.seconds = result.prefix_seconds + took
+    return results
 
 
 def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[dict[str, Tokens], int]:
@@ -227,9 +255,13 @@ def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[di
     return tokens, length
 
 
-def _fit(trainer: Trainer, result: Result, progress: bool, watch: Callable[[Result], bool | None] | None) -> None:
-    """Walk through the schedule and fill in the result."""
-    events = list(schedule(trainer.e, *(len(trainer.splits[name].host_lengths) for name in ("train", "val"))))
+def _fit(
+    trainer: Trainer, results: list[Result], progress: bool, watch: Callable[[Result], bool | None] | None
+) -> None:
+    """Walk through the schedule and fill in the results."""
+    sizes = [len(trainer.splits[name].host_lengths) for name in ("train", "val")]
+    schedules = [list(schedule(result.experiment, *sizes)) for result in results]
+    events = schedules[0] if len(results) == 1 else [_together(group) for group in zip(*schedules, strict=True)]
     n_steps = sum(isinstance(event, Step) for event in events)
     with progress_bar(progress, total=n_steps, unit="step", leave=False) as bar:
         for event in events:
@@ -237,35 +269,65 @@ def _fit(trainer: Trainer, result: Result, progress: bool, watch: Callable[[Resu
                 trainer.step(event)
                 bar.update()
                 continue
-            _look(trainer, event, result)
+            _look(trainer, event, results)
             if event.kind == "losses":
-                bar.set_postfix(train=f"{result.train_losses[-1]:.3f}", val=f"{result.val_losses[-1]:.3f}")
-                if not math.isfinite(result.train_losses[-1] + result.val_losses[-1]):
-                    result.error = f"the loss is not a number any more at step {event.step}"
-                elif watch is not None and watch(result) is False:
-                    result.error = f"stopped at step {event.step}"
-            if result.error:
-                result.final = {}
-                return
+                _check(results, event, watch)
+                bar.set_postfix(train=f"{results[0].train_losses[-1]:.3f}", val=f"{results[0].val_losses[-1]:.3f}")
+            if all(result.error for result in results):
+                break
+    for result in results:
+        if result.error:
+            result.final, result.test_probabilities = {}, []
 
 
-def _look(trainer: Trainer, look: Look, result: Result) -> None:
+def _together(events: Sequence[Step | Look]) -> Step | Look:
+    """The same event of several seeds as one: indices ``(B,)`` become ``(S, B)``."""
+
+    def stacked(lists: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+        return [np.stack(batches) for batches in zip(*lists, strict=True)]
+
+    steps, looks = [x for x in events if isinstance(x, Step)], [x for x in events if isinstance(x, Look)]
+    if steps:
+        return Step(stacked([step.batches for step in steps]))
+    return replace(looks[0], train=stacked([x.train for x in looks]), val=stacked([x.val for x in looks]))
+
+
+def _check(results: list[Result], look: Look, watch: Callable[[Result], bool | None] | None) -> None:
+    """Note it where a loss is not a number any more, or the watcher wants to stop."""
+    for result in results:
+        if result.error:
+            continue
+        if not math.isfinite(result.train_losses[-1] + result.val_losses[-1]):
+            result.error = f"the loss is not a number any more at step {look.step}"
+        elif watch is not None and watch(result) is False:
+            result.error = f"stopped at step {look.step}"
+
+
+def _look(trainer: Trainer, look: Look, results: list[Result]) -> None:
     """Evaluate as a :class:`Look` says and note what it asked for."""
-    train_loss, train_acc, _ = trainer.evaluate("train", look.train)
-    val_loss, val_acc, _ = trainer.evaluate("val", look.val)
-    if look.kind == "losses":
-        result.steps.append(look.step)
-        result.examples.append(look.examples)
-        result.train_losses.append(train_loss.item())
-        result.val_losses.append(val_loss.item())
-    elif look.kind == "accuracies":
-        result.train_accs.append(train_acc.item())
-        result.val_accs.append(val_acc.item())
-    else:
-        everything = [np.arange(len(result.test_labels))]
-        _, test_acc, logits = trainer.evaluate("test", everything)
-        probabilities = logits.softmax(1)
-        result.final = {"train": train_acc.item(), "val": val_acc.item(), "test": test_acc.item()}
-        result.test_probabilities = [[round(p, 7) for p in row] for row in probabilities.tolist()]
-        if not bool(probabilities.isfinite().all()):
-            result.error, result.test_probabilities = "the model's outputs are not numbers at the end", []
+    (train_loss, train_acc, _), (val_loss, val_acc, _) = (
+        trainer.evaluate("train", look.train),
+        trainer.evaluate("val", look.val),
+    )
+    alive = [(s, result) for s, result in enumerate(results) if not result.error]
+    if look.kind == "final":
+        index = np.arange(len(results[0].test_labels))
+        everything = index if len(results) == 1 else np.tile(index, (len(results), 1))
+        _, test_acc, logits = trainer.evaluate("test", [everything])
+        probabilities = logits.softmax(-1).view(len(results), len(index), -1).cpu()
+    noted = [x.reshape(-1).tolist() for x in (train_loss, val_loss, train_acc, val_acc)]
+    for s, result in alive:
+        losses, accs = (noted[0][s], noted[1][s]), (noted[2][s], noted[3][s])
+        if look.kind == "losses":
+            result.steps.append(look.step)
+            result.examples.append(look.examples)
+            result.train_losses.append(losses[0])
+            result.val_losses.append(losses[1])
+        elif look.kind == "accuracies":
+            result.train_accs.append(accs[0])
+            result.val_accs.append(accs[1])
+        else:
+            result.final = {"train": accs[0], "val": accs[1], "test": float(test_acc.reshape(-1)[s])}
+            result.test_probabilities = [[round(p, 7) for p in row] for row in probabilities[s].tolist()]
+            if not bool(probabilities[s].isfinite().all()):
+                result.error = "the model's outputs are not numbers at the end"
