@@ -46,6 +46,7 @@ class LoRALinear(nn.Module):
         return self.scale * (self.A @ self.B).T
 
     def forward(self, x: Tensor) -> Tensor:
+        """The adapted layer: ``(..., in)`` to ``(..., out)``."""
         if self.merged:
             return F.linear(x, self.base.weight + self.delta(), self.base.bias)
         return self.base(x) + self.scale * (x @ self.A @ self.B)  # (..., out)

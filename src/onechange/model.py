@@ -119,6 +119,7 @@ class Attention(nn.Module):
         return self.out(y + (bias if bias.ndim == 1 else bias[:, None, None]))
 
     def forward(self, x: Tensor, view: View = ALL) -> Tensor:
+        """What the positions of ``view`` gather from the rest: ``(B, T, C)`` to ``(B, Q, C)``."""
         plain = not any(hasattr(layer, "base") for layer in (self.key, self.value))  # no adapter on them
         if plain and view.at is not None and view.at.size(-1) * self.n_heads < x.size(-1):
             return self.few(x, view)
@@ -141,6 +142,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(4 * config.emb_dim, config.emb_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each position by itself: ``(B, Q, C)`` to the same shape."""
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
@@ -159,6 +161,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.emb_dim)
 
     def forward(self, x: Tensor, view: View = ALL) -> Tensor:
+        """The residual stream after this block, where it is asked for: ``(B, T, C)`` to ``(B, Q, C)``."""
         y = take(x, view.at) + self.attn(self.norm1(x), view)  # (B, Q, C)
         return y + self.mlp(self.norm2(y))  # (B, Q, C)
 

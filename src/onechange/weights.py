@@ -144,6 +144,9 @@ def weights_file(model_size: str) -> Path:
     if model is not None and model.repo:
         return _from_hub(model)
     path = (POCKET / model_size if model is not None else folder_of(model_size)) / "model.safetensors"
+    if model is not None and not path.is_file():
+        shipped = ", ".join(name for name in MODELS if (POCKET / name / "model.safetensors").is_file())
+        raise UsageError(f"{model_size} is not in this release: of the pocket family it has {shipped}")
     if not path.is_file():
         raise UsageError(f"{path} is not there: a model folder holds config.json and model.safetensors")
     return path
