@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tqdm.auto import tqdm
 
 
 def progress_bar(show: bool, **options: Any) -> tqdm:
-    """A bar, or none; the environment's ``TQDM_DISABLE`` hides those that would show."""
-    return tqdm(**options) if show else tqdm(**options, disable=True)
+    """A bar, or none; the environment's ``TQDM_DISABLE`` hides those that would show.
+
+    tqdm heeds that variable in a terminal, but not in a notebook.
+    """
+    hidden = not show or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    return tqdm(**options, disable=hidden)
