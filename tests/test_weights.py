@@ -250,3 +250,12 @@ def test_the_shipped_models_fit_their_name(size: str) -> None:
     model = GPT(MODELS[size].shape)
     load_weights(model, weights_file(size))
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_a_pocket_size_that_does_not_ship_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says which sizes there are."""
+    (tmp_path / "pocket-small").mkdir()
+    (tmp_path / "pocket-small" / "model.safetensors").touch()
+    monkeypatch.setattr("onechange.weights.POCKET", tmp_path)
+    with pytest.raises(UsageError, match=r"^pocket-xl is not in this release: .* has pocket-small$"):
+        weights_file("pocket-xl")
