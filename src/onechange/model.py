@@ -120,8 +120,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View = ALL) -> Tensor:
         """What the positions of ``view`` gather from the rest: ``(B, T, C)`` to ``(B, Q, C)``."""
-        plain = not any(hasattr(layer, "base") for layer in (self.key, self.value))  # no adapter on them
-        if plain and view.at is not None and view.at.size(-1) * self.n_heads < x.size(-1):
+        plain = [type(layer) is nn.Linear or hasattr(layer, "stacked") for layer in (self.key, self.value)]
+        if all(plain) and view.at is not None and view.at.size(-1) * self.n_heads < x.size(-1):
             return self.few(x, view)
         q = self.heads(self.query(take(x, view.at)))  # (B, H, Q, D)
         k, v = self.heads(self.key(x)), self.heads(self.value(x))  # (B, H, T, D)

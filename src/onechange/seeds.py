@@ -32,6 +32,8 @@ def stacked(tensors: list[Tensor]) -> nn.Parameter:
 class Linears(nn.Module):
     """A linear layer for each seed."""
 
+    stacked = True  # its weight is all there is to it, as with a plain layer
+
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
         self.weight = stacked([layer.weight for layer in layers])  # (S, out, in)
