@@ -102,3 +102,13 @@ def test_one_seed_that_diverges_leaves_the_others_alone(make: Callable, monkeypa
     assert broken.final == {}
     assert_same(fine, run(e, SEEDS[0], progress=False))
     assert also_fine.error == ""
+
+
+def test_seeds_that_cannot_share_are_run_alone(make: Callable, tmp_path: Path) -> None:
+    """A file is split by the seed, and a random trunk is the seed's own: neither may be the first seed's."""
+    lines = [f"{'ab'[i % 2]}\tmessage {i} of {'ab'[i % 2] * (i % 7 + 1)}" for i in range(120)]
+    (tmp_path / "own.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    for e in (make(dataset=str(tmp_path / "own.tsv")), make(weights="random")):
+        for seed, result in zip(SEEDS[:2], run_seeds(e, SEEDS[:2], progress=False), strict=True):
+            assert result.test_labels == run(e, seed, progress=False).test_labels
+            assert_same(result, run(e, seed, progress=False))

@@ -73,7 +73,7 @@ def add_lora(model: GPT, rank: int, alpha: float, scaling: str = "table", merged
     scale = SCALINGS[scaling](alpha, rank)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
-            _put(model, name, LoRALinear(module, rank, scale, merged))
+            put(model, name, LoRALinear(module, rank, scale, merged))
     return model
 
 
@@ -81,10 +81,11 @@ def merge_lora(model: GPT) -> GPT:
     """Replace every adapter by a plain layer that computes the same, in place. Twice is as good as once."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LoRALinear):
-            _put(model, name, module.merge())
+            put(model, name, module.merge())
     return model
 
 
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+def put(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Make ``module`` the one that stands at a dotted ``name`` in a model."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)

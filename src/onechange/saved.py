@@ -21,7 +21,7 @@ from torch import nn
 from .engine import Inputs, Reader, logits_of
 from .errors import UsageError
 from .experiment import Experiment
-from .lora import LoRALinear, add_lora, merge_lora
+from .lora import LoRALinear, add_lora, merge_lora, put
 from .model import GPT
 from .result import Result
 from .text import check_message, encode
@@ -107,8 +107,7 @@ def _copy(model: GPT) -> GPT:
 def _without_adapters(model: GPT) -> GPT:
     for name, module in list(model.named_modules()):
         if isinstance(module, LoRALinear):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.base)
+            put(model, name, module.base)
     return model
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .lora import LoRALinear
+from .lora import LoRALinear, put
 from .model import GPT
 
 
@@ -104,7 +104,5 @@ def stack(models: list[GPT]) -> GPT:
         trained = any(p.requires_grad for p in module.parameters())
         # An adapter takes its base along: that is another module by now, and left alone.
         if type(module) in STACKS and trained and whole.get_submodule(name) is module:
-            parent, _, child = name.rpartition(".")
-            layers = [model.get_submodule(name) for model in models]
-            setattr(whole.get_submodule(parent), child, STACKS[type(module)](layers))
+            put(whole, name, STACKS[type(module)]([model.get_submodule(name) for model in models]))
     return whole

@@ -26,7 +26,7 @@ from .progress import progress_bar
 from .result import Result
 from .rows import TABLE
 from .text import messages_digest
-from .train import run_seeds
+from .train import run_seeds, share
 from .weights import MODELS, folder_of, hash_of, learning_rate_of
 
 
@@ -177,8 +177,7 @@ def _groups(waiting: Sequence[Keyed], most: int) -> Iterator[list[Keyed]]:
 
     def kind(item: Keyed) -> tuple:
         e = item[0].experiment.resolved()
-        shared = e.dataset in ("uci", "pocket") and e.weights == "pretrained" and e.prefix_cache == "on"
-        alone = not shared or e.trainable_layers == "all" or e.uses_lora
+        alone = not share(e) or e.prefix_cache == "off" or e.trainable_layers == "all" or e.uses_lora
         return item[0].row, e if alone else e.but(seed=0)
 
     for _, items in groupby(waiting, kind):

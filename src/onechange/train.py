@@ -189,6 +189,11 @@ def run(
     return run_seeds(experiment, seeds, device=device, progress=progress, store=store, watch=watch)[0]
 
 
+def share(e: Experiment) -> bool:
+    """Whether the seeds of an experiment read the same messages and stand on the same frozen weights."""
+    return e.resolved().dataset in ("uci", "pocket") and (e.weights == "pretrained" or e.trainable_layers == "all")
+
+
 def run_seeds(
     experiment: Experiment,
     seeds: Sequence[int],
@@ -200,8 +205,11 @@ def run_seeds(
 ) -> list[Result]:
     """Finetune with several seeds at once: the same as :func:`run` for each, to rounding, and sooner.
 
-    The results' ``seconds`` are each seed's share. With one seed the result has its model.
+    The results' ``seconds`` are each seed's share. With one seed the result has its model. Seeds that
+    cannot share (see :func:`share`) are run one after the other.
     """
+    if len(seeds) > 1 and not share(experiment):
+        return [run(experiment, s, device=device, progress=progress, store=store, watch=watch) for s in seeds]
     es = [experiment.but(seed=seed).resolved() for seed in seeds]
     e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
