@@ -206,7 +206,7 @@ def run_seeds(
     """Finetune with several seeds at once: the same as :func:`run` for each, to rounding, and sooner.
 
     The results' ``seconds`` are each seed's share. With one seed the result has its model. Seeds that
-    cannot share (see :func:`share`) are run one after the other.
+    cannot share (see ``share``) are run one after the other.
     """
     if len(seeds) > 1 and not share(experiment):
         return [run(experiment, s, device=device, progress=progress, store=store, watch=watch) for s in seeds]
