@@ -168,6 +168,9 @@ COUNTS = st.integers(min_value=1, max_value=10_000)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.sampled_from(choices_of(name)) for name in names() if choices_of(name)},
     **{name: st.booleans() for name in ("average_embeddings", "no_padding", "disable_causal_mask")},
+    **{name: st.booleans() for name in ("mask_padding", "resplit")},
+    "trainable_blocks": st.integers(1, 4),
+    "label_noise": st.floats(0, 0.99),
     **dict.fromkeys(("num_epochs", "batch_size", "accumulation_steps"), COUNTS),
     **dict.fromkeys(("lora_alpha", "weight_decay"), POSITIVE),
     "model_size": st.sampled_from(list(MODELS)),
@@ -189,8 +192,13 @@ def experiments(draw: st.DrawFn) -> Experiment:
     values = draw(st.fixed_dictionaries({}, optional=FIELDS))
     if "lora" not in values.get("trainable_layers", ""):
         values = {name: value for name, value in values.items() if not name.startswith("lora")}
+    if values.get("trainable_layers", "last_block") != "last_block":
+        values.pop("trainable_blocks", None)
     if values.get("no_padding"):
-        values.pop("context_length", None)
+        for name in ("context_length", "padding_side", "mask_padding"):
+            values.pop(name, None)
+    if not (values.get("disable_causal_mask") or values.get("padding_side") == "left"):
+        values.pop("mask_padding", None)
     if values.get("average_embeddings") and values.get("trainable_token_pos") == "first":
         values.pop("trainable_token_pos")
     return Experiment(**values)
@@ -322,7 +330,8 @@ def test_the_cache_is_shown_and_cleared(
         (["table", "--scale", "poket"], "'pocket'"),
         (["table", "--rows", "20"], "1 to 19"),
         (["table", "--rows", "0-3"], "1 to 19"),
-        (["table", "--rows", "one"], "1-5,16"),
+        (["table", "--rows", "pad-maks"], "'pad-mask'"),
+        (["table", "--rows", "?"], "1-5,16"),
         (["rnu"], "'run'"),
         ([], "run"),
     ],

@@ -62,13 +62,32 @@ MORE: dict[str, dict[str, Any]] = {
     "random, last block": {"weights": "random"},
     "cut to 20": {"context_length": 20, "trainable_token_pos": "flexible"},
     "windows of three": {"accumulation_steps": 3},
+    "hidden padding": {"mask_padding": True},
+    "hidden padding, no mask": {"mask_padding": True, "disable_causal_mask": True},
+    "hidden padding, flexible, no mask": {
+        "mask_padding": True, "disable_causal_mask": True, "trainable_token_pos": "flexible"
+    },
+    "hidden padding, average": {"mask_padding": True, "average_embeddings": True},
+    "left": {"padding_side": "left"},
+    "left, first": {"padding_side": "left", "trainable_token_pos": "first"},
+    "left, flexible, average": {
+        "padding_side": "left", "trainable_token_pos": "flexible", "average_embeddings": True
+    },
+    "left, hidden": {"padding_side": "left", "mask_padding": True},
+    "left, hidden, no mask": {"padding_side": "left", "mask_padding": True, "disable_causal_mask": True},
+    "left, hidden, head": {"padding_side": "left", "mask_padding": True, "trainable_layers": "last_layer"},
+    "the last three blocks": {"trainable_blocks": 3},
+    "biases": {"trainable_layers": "biases"},
+    "LoRA on attention": {"trainable_layers": "lora", "lora_layers": "attention", "lora_scaling": "paper"},
+    "random as GPT-2's": {"weights": "random_gpt2", "trainable_layers": "all"},
+    "wrong labels": {"label_noise": 0.25},
 }  # fmt: skip
 
 
 @cache
-def few_messages(dataset: str, seed: int = 123, balance: bool = False) -> Messages:
+def few_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False) -> Messages:
     """The shorter pocket messages, with less to validate and to test on; a file as it is."""
-    messages = load_messages(dataset, seed, balance)
+    messages = load_messages(dataset, seed, balance, resplit)
     if dataset != "pocket":
         return messages
     parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
@@ -172,6 +191,7 @@ SHARING = [
         "head, flexible",
     ),
     *("two blocks, first", "two blocks, flexible", "random, last block", "cut to 20"),
+    *("hidden padding", "hidden padding, average", "left", "left, first", "left, hidden", "left, hidden, head"),
 ]
 
 
@@ -249,11 +269,40 @@ def test_a_prefix_is_computed_once(make: Make, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("layers", "frozen"),
-    [("last_layer", 4), ("last_block", 2), ("last_two_blocks", 1), ("all", 0), ("lora", 0), ("lora_alternative", 0)],
+    [("last_layer", 4), ("last_block", 2), ("last_two_blocks", 1), ("all", 0), ("biases", 0), ("lora", 0)],
 )
 def test_how_much_is_frozen(layers: str, frozen: int, make: Make) -> None:
     """Of three blocks: one more than all where the final norm is frozen too."""
     assert frozen_blocks(build(make(1, trainable_layers=layers), 2)) == frozen
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_hidden_padding_is_not_seen(side: str, causal: bool, make: Make) -> None:
+    """Whatever stands in the padding, the logits of a message read at its last token stay what they are."""
+    pos = "flexible" if side == "right" else "last"
+    e = make(1, padding_side=side, mask_padding=side == "left" or not causal, disable_causal_mask=not causal,
+             trainable_token_pos=pos)  # fmt: skip
+    trainer, index = trainer_of(e), np.arange(8)
+    inputs = trainer.splits["val"]
+    tokens = train._tokens(e.resolved(), few_messages("pocket"), tokenizer_of(e))[0]["val"]
+    real = trainer.reader.real(torch.from_numpy(tokens.lengths), tokens.ids.size(1))
+    assert real.sum() == tokens.lengths.sum()
+    other = replace(inputs, x=torch.where(real, tokens.ids, 7), stage=0)
+    one = replace(inputs, x=tokens.ids, stage=0)
+    logits = [engine.logits_of(trainer.model, trainer.reader, x, index) for x in (one, other)]
+    torch.testing.assert_close(*logits)
+    seen = replace(trainer.reader, masked=False)
+    if side == "left" or not causal:
+        logits = [engine.logits_of(trainer.model, seen, x, index) for x in (one, other)]
+        assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+def test_what_biases_train(make: Make) -> None:
+    """Every bias and the new head, and nothing else."""
+    names = {name for name, p in build(make(1, trainable_layers="biases"), 2).named_parameters() if p.requires_grad}
+    everything = {name for name, _ in build(make(1), 2).named_parameters()}
+    assert names == {name for name in everything if name.endswith("bias") or name.startswith("head.")}
 
 
 @pytest.mark.parametrize(("causal", "tokens"), [(True, {1}), (False, {90})])
@@ -269,7 +318,9 @@ def test_the_first_token_needs_no_other(
     assert seen == tokens
 
 
-@pytest.mark.parametrize("kind", [19, *(name for name in MORE if "average" in name and "head" not in name)])
+@pytest.mark.parametrize(
+    "kind", [19, *(name for name in MORE if "average" in name and name[:4] not in ("head", "hidd", "left"))]
+)
 @torch.no_grad()
 def test_averages_by_hand(kind: int | str, make: Make) -> None:
     """The mean of the logits: over the message's own tokens, or, in row 19, over the padding too."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from onechange import BASELINE, ROWS, Experiment, UsageError, published
 from onechange.experiment import choices_of, names
-from onechange.rows import TABLE, parse_rows
+from onechange.rows import NAMED, TABLE, parse_rows, row_of
 from onechange.weights import MODELS
 
 # Defaults as the publisher's program has them, word for word.
@@ -309,14 +309,29 @@ def test_a_narrow_model_without_lora(toy_of: Any) -> None:
 
 @pytest.mark.parametrize(
     ("text", "rows"),
-    [("1", [1]), ("1-3", [1, 2, 3]), ("16,1-2", [16, 1, 2]), ("1,1-2, 2", [1, 2]), ("1-19", list(range(1, 20)))],
-)
-def test_lists_of_rows(text: str, rows: list[int]) -> None:
-    """Numbers and ranges, each row once, in the order they were asked for."""
-    assert parse_rows(text) == rows
+    [
+        ("1", "1"), ("1-3", "1 2 3"), ("16,1-2", "16 1 2"), ("1,1-2, 2", "1 2"), ("pad-mask,1", "pad-mask 1"),
+        ("0", "0a 0b 0c"), ("0b", "0b"), ("blocks", "blocks-2 blocks-3 blocks-4"), ("rank-4", "rank-4"),
+        ("1-19", " ".join(map(str, range(1, 20)))),
+    ],
+)  # fmt: skip
+def test_lists_of_rows(text: str, rows: str) -> None:
+    """Numbers, ranges, names and families of names, each row once, in the order they were asked for."""
+    assert parse_rows(text) == rows.split()
 
 
-@pytest.mark.parametrize("text", ["", "0", "20", "1-20", "5-1", "a", "1,,2", "1-", "-1", "1.5", "²", "1-99999999999"])
+@pytest.mark.parametrize("name", NAMED)
+def test_named_rows_are_experiments(name: str) -> None:
+    """Each is possible on both ladders, says what it teaches, and is no other row under a second name."""
+    row = row_of(name)
+    assert row.why
+    e = BASELINE.but(**row.change)
+    assert e.at("pocket").scale == "pocket"
+    if not name.startswith("0") and name != "rank-16":  # row 11, in its place among the ranks
+        assert e not in [*ROWS.values(), *(BASELINE.but(**row_of(n).change) for n in NAMED if n != name)]
+
+
+@pytest.mark.parametrize("text", ["", "00", "20", "1-20", "5-1", "a", "1,,2", "1-", "-1", "1.5", "²", "1-99999999999"])
 def test_what_is_no_list_of_rows(text: str) -> None:
     """Refused at once, in one line."""
     with pytest.raises(UsageError, match="row"):

@@ -23,10 +23,13 @@ from filelock import FileLock, Timeout
 
 from onechange import Experiment, UsageError, study
 from onechange.cli import main
-from onechange.study import Job, Store, by_setting, interval, jobs_of, results, run_study, summary, table_rows
+from onechange.result import Result
+from onechange.study import Job, Store, jobs_of, run_study, table_rows
+from onechange.summary import by_setting, summary
 from onechange.weights import learning_rate_of
 
-COLUMNS = ["row", "title", "model", "train", "val", "test", "±", "seeds", "failed", "trainable", "seconds"]
+COLUMNS = ["row", "title", "model", "train", "val", "test", "sd", "low", "high", "seeds"]
+COLUMNS += ["messages", "failed", "trainable", "seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,9 @@ def made_up(row: object, seed: int = 123, test: float = 0.9, **more: Any) -> dic
     made |= more.pop("environment", {})
     record = {"row": str(row), "key": "k", "error": "", "n_trainable": 10, "seconds": 2.0, "test_labels": [0] * 300}
     record["final"] = {"train": 1.0, "val": 0.8, "test": test}
+    right = np.arange(300) < round(300 * test)
+    record |= {"test_probabilities": np.stack([right, ~right], 1).astype(float).tolist(), "test_seen": [0] * 300}
+    record |= {"train_losses": [1.0, 0.5], "val_losses": [1.0, 0.6], "steps": [0, 50], "examples": [8, 408]}
     return record | {"experiment": e, "environment": made} | more
 
 
@@ -79,7 +85,7 @@ def test_a_record_is_named_by_a_hash(base: Experiment, tmp_path: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{20}\.json", file.name)
     assert file.stem == store.key(base) == record["key"]
     assert json.loads(file.read_text(), parse_constant=broken) | {"row": "1"} == record
-    (result,) = results([record])
+    result = Result.from_dict(record)
     assert result.experiment == base.resolved()
     assert result.final == record["final"]
 
@@ -268,19 +274,6 @@ def test_a_lock_of_another_process_is_left_to_it(base: Experiment, tmp_path: Pat
 # -- the table --------------------------------------------------------------------------------------
 
 
-def test_an_interval_over_seeds_by_hand() -> None:
-    """Mean 0.92, standard deviation 0.02, four seeds: 3.182446 · 0.02 / 2."""
-    values = [0.90, 0.94, 0.90, 0.94]
-    spread = math.sqrt(4 * 0.02**2 / 3)
-    assert interval(values, 300) == pytest.approx(3.182446 * spread / 2, rel=1e-6)
-    assert interval([0.9, 0.9, 0.9], 300) == pytest.approx(0)
-
-
-def test_an_interval_of_one_run_by_hand() -> None:
-    """95 % of 300 messages: about two and a half points either way, as the reference says."""
-    assert interval([0.95], 300) == pytest.approx(0.0247, abs=0.0015)
-
-
 def test_a_line_of_the_table_by_hand() -> None:
     """Means in percent, the interval of the test accuracy, seeds that failed apart."""
     records = [made_up(1, 123, 0.90), made_up(1, 124, 0.94), made_up(1, 125, 0.5, error="the loss", final={})]
@@ -289,8 +282,24 @@ def test_a_line_of_the_table_by_hand() -> None:
     assert (line["row"], line["title"], line["model"]) == ("1", "the baseline", "pocket-small")
     assert line["train"] == pytest.approx(100)
     assert line["test"] == pytest.approx(92)
-    assert line["±"] == pytest.approx(100 * 12.7062 * 0.02 * math.sqrt(2) / math.sqrt(2), rel=1e-4)
+    assert line["sd"] == pytest.approx(2 * math.sqrt(2))
+    assert 0 <= line["low"] < 90 < 94 < line["high"] <= 100
     assert (line["seeds"], line["failed"], line["trainable"], line["seconds"]) == (2, 1, 10, 2.0)
+
+
+def test_a_row_that_failed_with_every_seed() -> None:
+    """It keeps its line, without numbers."""
+    (line,) = summary([made_up(1, seed, error="the loss", final={}) for seed in (1, 2)]).to_dict("records")
+    assert (line["seeds"], line["failed"]) == (0, 2)
+    assert math.isnan(line["test"])
+
+
+def test_the_clean_messages_alone() -> None:
+    """``clean`` leaves out the test messages that stand in the training set, in whatever form."""
+    seen = [2] * 30 + [1] * 20 + [0] * 250
+    (line,) = summary([made_up(1, test=0.9, test_seen=seen)], clean=True).to_dict("records")
+    assert line["messages"] == 250
+    assert line["test"] == pytest.approx(100 * 220 / 250)  # made_up is right on the first ones
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -394,22 +403,23 @@ def test_show_needs_neither_model_nor_messages(
     text.unlink()
     assert main(["show", "--out", str(tmp_path / "store")]) == 0
     assert "the baseline" in capsys.readouterr().out
-    (result,) = results(Store(tmp_path / "store").records())
+    (record,) = Store(tmp_path / "store").records()
+    result = Result.from_dict(record)
     assert 0 <= result.scores["accuracy"] <= 1
 
 
 def test_rows_on_top_of_a_base(base: Experiment) -> None:
     """A base with a model of its own keeps it; its other flags reach every row; a row's change comes on top."""
-    rows = table_rows(base.but(train_size=16), [1, 8, 12, 14])
+    rows = table_rows(base.but(train_size=16), ["1", "8", "12", "14"])
     assert list(rows) == ["1", "8", "12", "14"]
     assert {e.model_size for e in rows.values()} == {base.model_size}
     assert {e.train_size for e in rows.values()} == {16}
     assert rows["12"].trainable_layers == "lora"
     assert rows["14"].no_padding
-    assert table_rows(Experiment(), [8], "pocket")["8"].model_size == "pocket-xl"
+    assert table_rows(Experiment(), ["8"], "pocket")["8"].model_size == "pocket-xl"
 
 
 def test_a_row_that_cannot_be(base: Experiment) -> None:
     """The line says which row a flag does not go with."""
     with pytest.raises(UsageError, match="row 14"):
-        table_rows(base.but(context_length=32), [1, 14])
+        table_rows(base.but(context_length=32), ["1", "14"])

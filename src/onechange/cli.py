@@ -1,4 +1,4 @@
-"""The command line: ``onechange run | table | show | predict | cache | pretrain``.
+"""The command line: ``onechange run | table | compare | show | predict | cache | pretrain``.
 
 The flags of an experiment are made from :class:`~onechange.experiment.Experiment` by tyro; nothing
 is written twice. What a user can mend ends as one line on standard error and status 2.
@@ -8,63 +8,18 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from .arguments import read
+from .cli_study import Compare, Computes, Flags, Show, Table
 from .errors import UsageError, nearest
 from .experiment import Experiment
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from .engine import PrefixStore
-
-Flags = tyro.conf.OmitArgPrefixes[Experiment]
-
-
-@dataclass
-class Computes:
-    """Options of the commands that compute."""
-
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, ..."""
-    prefix_memory: float = 2.0
-    """Gigabytes of prefix outputs to keep in memory; a larger one lies in a file of the cache."""
-
-    @property
-    def store(self) -> PrefixStore:
-        from .engine import PrefixStore
-
-        if not 0 < self.prefix_memory < float("inf"):
-            raise UsageError(f"prefix_memory must be a positive number of gigabytes, not {self.prefix_memory}")
-        return PrefixStore(1e9 * self.prefix_memory)
-
-
-@dataclass
-class Prints:
-    """Options of the commands that print a table."""
-
-    format: Literal["text", "csv", "json", "markdown"] = "text"
-    """How to print the table."""
-    csv: bool = False
-    """The same as --format csv."""
-    json: bool = False
-    """The same as --format json."""
-
-    @property
-    def style(self) -> str:
-        """The format asked for, by its name or by its own switch; two different ones are refused."""
-        asked = {name for name in ("csv", "json") if getattr(self, name)} | ({self.format} - {"text"})
-        if len(asked) > 1:
-            raise UsageError(f"one table has one format, not {' and '.join(sorted(asked))}")
-        return asked.pop() if asked else "text"
 
 
 @dataclass
@@ -92,65 +47,6 @@ class Run(Computes):
             save(result, self.save, self.merge)
         print(result.to_json() if self.json else f"{result.command}\n{result}")
         return 1 if result.error else 0
-
-
-@dataclass
-class Table(Computes, Prints):
-    """Run rows of the table, each with several seeds, and print what came out.
-
-    Finished runs are kept: stop it at any moment, start it again, and it goes on. Any flag of an
-    experiment applies to every row; a row's own change comes on top.
-    """
-
-    experiment: Flags = field(default_factory=Experiment)
-    rows: str = "1-19"
-    """Which rows, such as 1-5,16."""
-    seeds: int = 1
-    """How many seeds, from --seed upwards."""
-    scale: Literal["gpt2", "pocket"] | None = None
-    """gpt2 or pocket: the ladder that stands for the table's four sizes. Unless given: GPT-2's, or the
-    one model that --model_size names in every row."""
-    out: Path = Path("onechange-results")
-    """The folder in which finished runs are kept."""
-
-    def __call__(self) -> int:
-        from .rows import parse_rows
-        from .study import Store, jobs_of, run_study, summary, table_rows
-
-        style = self.style
-        if not 1 <= self.seeds <= 10_000:
-            raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
-        if self.scale and self.experiment.model_size != Experiment().model_size:
-            raise UsageError("scale and model_size both name the models: give one of them")
-        rows = table_rows(self.experiment, parse_rows(self.rows), self.scale)
-        seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
-        records = run_study(jobs_of(rows, seeds), Store(self.out), device=self.device, prefixes=self.store)
-        print(render(summary(records), style))
-        return 0
-
-
-@dataclass
-class Show(Prints):
-    """Print the table of the runs kept in a folder."""
-
-    out: Path = Path("onechange-results")
-    """The folder that `onechange table --out` wrote."""
-
-    def __call__(self) -> int:
-        import pandas as pd
-
-        from .study import Store, by_setting, summary
-
-        style = self.style
-        groups = by_setting(Store(self.out).records())
-        if style in ("csv", "json"):  # one document, whatever is in the folder
-            frames = [summary(records).assign(setting=title) for title, records in groups]
-            print(render(pd.concat(frames), style))
-            return 0
-        for i, (title, records) in enumerate(groups):
-            print("\n" * (i > 0) + f"{title}\n")
-            print(render(summary(records), style))
-        return 0
 
 
 @dataclass
@@ -258,32 +154,13 @@ class Pretrain:
         return 0
 
 
-COMMANDS = {"run": Run, "table": Table, "show": Show, "predict": Predict, "cache": Cache, "pretrain": Pretrain}
+COMMANDS = {
+    "run": Run, "table": Table, "compare": Compare, "show": Show,
+    "predict": Predict, "cache": Cache, "pretrain": Pretrain,
+}  # fmt: skip
 
 
-def render(frame: pd.DataFrame, style: str) -> str:
-    """A summary as text, Markdown, CSV or JSON."""
-    if style == "csv":
-        return frame.to_csv(index=False).rstrip()
-    if style == "json":
-        return json.dumps(json.loads(frame.to_json(orient="records")), indent=1)
-    shown = frame.copy()
-    for column in ("train", "val", "test", "±"):
-        shown[column] = shown[column].map("{:.2f}".format)
-    shown["seconds"] = shown["seconds"].map("{:.1f}".format)
-    shown["trainable"] = shown["trainable"].map("{:,}".format)
-    if not frame.failed.any():
-        shown = shown.drop(columns="failed")
-    caption = "Accuracies in %; ± is half a 95 % interval: over seeds, or over test messages where there is one seed."
-    if style == "text":
-        left = {c: f"{{:<{shown[c].str.len().max()}}}".format for c in ("title", "model")}
-        return f"{shown.to_string(index=False, formatters=left)}\n\n{caption}"
-    rule = ["---" if c in ("title", "model") else "---:" for c in shown.columns]
-    lines = [list(shown.columns), rule, *shown.astype(str).values.tolist()]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", caption])
-
-
-def parse(argv: list[str]) -> Run | Table | Show | Predict | Cache | Pretrain:
+def parse(argv: list[str]) -> Run | Table | Compare | Show | Predict | Cache | Pretrain:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
     return read(COMMANDS, argv)
 

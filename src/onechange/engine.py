@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .cache import root
 from .experiment import Experiment
 from .lora import add_lora
-from .model import GPT, View, take
+from .model import GPT, View, init_gpt2_, take
 from .progress import progress_bar
 from .seeds import stack
 from .text import Tokens
@@ -46,10 +46,11 @@ def build(experiment: Experiment, n_classes: int) -> GPT:
 def trunk(experiment: Experiment) -> GPT:
     """The model without its head: pretrained, or random from the experiment's seed."""
     shape = replace(shape_of(experiment.model_size), causal=not experiment.disable_causal_mask)
-    if experiment.weights == "random":
+    if experiment.weights != "pretrained":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            return GPT(shape)  # PyTorch's default initialisation, in the order of construction
+            model = GPT(shape)  # PyTorch's default initialisation, in the order of construction
+            return init_gpt2_(model) if experiment.weights == "random_gpt2" else model
     with torch.device("meta"):
         model = GPT(shape)
     load_weights(model, weights_file(experiment.model_size))
@@ -58,14 +59,15 @@ def trunk(experiment: Experiment) -> GPT:
 
 def add_new_layers(model: GPT, experiment: Experiment, n_classes: int) -> GPT:
     """Freeze what is not trained; put the head, and LoRA's adapters, onto a trunk, in place."""
-    for parameter in trainable_part(model, experiment.trainable_layers):
+    for parameter in trainable_part(model, experiment):
         parameter.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         model.head = nn.Linear(model.config.emb_dim, n_classes)
         if experiment.uses_lora:
             merged = experiment.trainable_layers == "lora_alternative"
-            add_lora(model, experiment.lora_rank, experiment.lora_alpha, experiment.lora_scaling, merged)
+            e = experiment
+            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling, merged, e.lora_layers)
     return model
 
 
@@ -75,16 +77,18 @@ def build_seeds(experiments: list[Experiment], n_classes: int) -> GPT:
     models = [first]
     for e in experiments[1:]:
         shared = {id(p): p for p in first.parameters()}  # a copy of the structure, around the same weights
-        models.append(trunk(e) if e.weights == "random" else copy.deepcopy(first, shared))
+        models.append(trunk(e) if e.weights != "pretrained" else copy.deepcopy(first, shared))
     return stack([add_new_layers(model, e, n_classes) for model, e in zip(models, experiments, strict=True)])
 
 
-def trainable_part(model: GPT, trainable_layers: str) -> list[nn.Parameter]:
+def trainable_part(model: GPT, e: Experiment) -> list[nn.Parameter]:
     """The trunk's parameters that are trained, after freezing them all."""
     model.requires_grad_(False)
-    if trainable_layers == "all":
+    if e.trainable_layers == "all":
         return list(model.parameters())
-    blocks = {"last_block": 1, "last_two_blocks": 2}.get(trainable_layers, 0)
+    if e.trainable_layers == "biases":
+        return [p for name, p in model.named_parameters() if name.endswith("bias")]
+    blocks = {"last_block": e.trainable_blocks, "last_two_blocks": 2}.get(e.trainable_layers, 0)
     if blocks == 0:
         return []  # the new head, and LoRA's adapters, come with their gradients on
     return [*model.blocks[-blocks:].parameters(), *model.final_norm.parameters()]
@@ -110,6 +114,8 @@ class Reader:
         own_end: a message ends with its own last token; what lies behind it is not read.
         causal: a token sees only what stands before it.
         unpadded: what lies behind a message only fills the tensor, and must not be seen at all.
+        masked: padding is there, but no other token sees it.
+        left: padding stands before the message instead of behind it.
     """
 
     average: bool
@@ -117,12 +123,15 @@ class Reader:
     own_end: bool
     causal: bool
     unpadded: bool
+    masked: bool = False
+    left: bool = False
 
     @classmethod
     def of(cls, e: Experiment) -> Reader:
         own_end = e.no_padding or e.trainable_token_pos == "flexible"
         first = e.trainable_token_pos == "first"
-        return cls(e.average_embeddings, first, own_end, not e.disable_causal_mask, e.no_padding)
+        left, causal = e.padding_side == "left", not e.disable_causal_mask
+        return cls(e.average_embeddings, first, own_end, causal, e.no_padding, e.mask_padding, left)
 
     def width(self, lengths: np.ndarray, T: int, plain: bool = False) -> int:
         """Tokens of a batch that can reach an output that is read, of the ``T`` there are.
@@ -131,16 +140,20 @@ class Reader:
         """
         if self.first and self.causal and not plain:
             return 1
-        only_messages = self.unpadded or (self.own_end and self.causal and not plain)
+        only_messages = self.unpadded or (self.own_end and self.causal and not self.left and not plain)
         return int(lengths.max()) if only_messages else T
 
     def view(self, lengths: Tensor, T: int) -> View:
         """What the blocks are asked for: lengths ``(B,)`` to positions ``(B, 1)`` and visible keys ``(B, T)``."""
-        ends = lengths - 1 if self.own_end else torch.full_like(lengths, T - 1)
+        ends = lengths - 1 if self.own_end and not self.left else torch.full_like(lengths, T - 1)
         at = None if self.average else (torch.zeros_like(lengths) if self.first else ends)[..., None]
-        hidden = self.unpadded and not self.causal
-        keys = torch.arange(T, device=lengths.device) < lengths[..., None] if hidden else None
-        return View(at, keys)
+        hidden = self.masked or (self.unpadded and not self.causal)
+        return View(at, self.real(lengths, T) if hidden else None)
+
+    def real(self, lengths: Tensor, T: int) -> Tensor:
+        """Which tokens are a message's own: lengths ``(B,)`` to ``(B, T)`` booleans."""
+        positions = torch.arange(T, device=lengths.device)
+        return positions >= T - lengths[..., None] if self.left else positions < lengths[..., None]
 
     def pool(self, y: Tensor, lengths: Tensor) -> Tensor:
         """One vector a message: ``(B, Q, C)`` to ``(B, C)``.
@@ -151,8 +164,7 @@ class Reader:
             return y[..., 0, :]
         if not self.own_end:
             return y.mean(-2)
-        real = torch.arange(y.size(-2), device=y.device) < lengths[..., None]  # (B, T)
-        return (y * real[..., None]).sum(-2) / lengths[..., None]
+        return (y * self.real(lengths, y.size(-2))[..., None]).sum(-2) / lengths[..., None]
 
 
 @dataclass
@@ -281,15 +293,16 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
 
     With a causal mask the outputs over padded messages hold those over the messages alone.
     """
-    trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, random, {e.seed}"
+    trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, {e.weights}, {e.seed}"
     trunk = f"{trunk} {shape_of(e.model_size)}"  # the same file with other heads is another model
     digest = tokens.digest
     if stage > shape_of(e.model_size).n_layers:  # features depend on what is read, hidden states do not
         return [(stage, trunk, digest, reader, where)]
     T = tokens.ids.size(1)
-    own = (reader.own_end or reader.unpadded) and reader.causal
-    widths = [(reader.width(tokens.lengths, T), own)] + [(T, False)] * reader.causal
-    return [(stage, trunk, digest, reader.causal, reader.unpadded, width, where) for width in widths]
+    own = (reader.own_end or reader.unpadded) and reader.causal and not reader.left
+    widths = [(reader.width(tokens.lengths, T), own)] + [(T, False)] * (reader.causal and not reader.masked)
+    seen = (reader.causal, reader.unpadded, reader.masked)
+    return [(stage, trunk, digest, seen, width, where) for width in widths]
 
 
 @torch.no_grad()

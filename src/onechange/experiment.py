@@ -24,6 +24,10 @@ from .weights import MODELS, learning_rate_of, shape_of
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
+LORA = ("lora_rank", "lora_alpha", "lora_scaling", "lora_layers")
+PADDING = ("context_length", "padding_side", "mask_padding")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One finetuning run: every option of the published table, and what the table held fixed.
@@ -37,13 +41,16 @@ class Experiment:
     model_size: str = "gpt2-small (124M)"
     """The model: gpt2-small, -medium, -large or -xl (downloaded once), pocket-small, -medium, -large or
     -xl (in the package), or a folder in the Hugging Face GPT-2 layout."""
-    weights: Literal["pretrained", "random"] = "pretrained"
-    """Start from the pretrained weights, or from random ones of the same shape."""
-    trainable_layers: Literal["last_layer", "last_block", "last_two_blocks", "all", "lora", "lora_alternative"] = (
-        "last_block"
-    )
+    weights: Literal["pretrained", "random", "random_gpt2"] = "pretrained"
+    """Start from the pretrained weights, or from random ones of the same shape: PyTorch's default ones, or
+    drawn as GPT-2's were."""
+    trainable_layers: Literal[
+        "last_layer", "last_block", "last_two_blocks", "all", "biases", "lora", "lora_alternative"
+    ] = "last_block"
     """What is trained: the new output layer alone, with the last block or two (and the final norm),
-    everything, or LoRA adapters on every linear layer (lora_alternative merges them on the fly)."""
+    everything, all biases, or LoRA adapters on every linear layer (lora_alternative merges them on the fly)."""
+    trainable_blocks: int = 1
+    """With last_block: train this many of the last blocks."""
     trainable_token_pos: Literal["first", "last", "flexible"] = "last"
     """The token whose output is classified: the first, the last (padding, where there is padding), or the
     last real one (flexible)."""
@@ -55,8 +62,14 @@ class Experiment:
     """LoRA: the rank r of the weight change."""
     lora_alpha: float = 8
     """LoRA: the weight change is multiplied by this (see lora_scaling)."""
+    lora_layers: Literal["all", "attention"] = "all"
+    """LoRA: adapters on every linear layer, or on those of the attention alone."""
     no_padding: bool = False
     """Neither pad nor cut: every message is read at its own end."""
+    padding_side: Literal["right", "left"] = "right"
+    """Where padding stands: behind a message or before it."""
+    mask_padding: bool = False
+    """Hide padding from all other tokens."""
     num_epochs: int = 5
     """Passes over the training messages."""
     batch_size: int = 8
@@ -78,6 +91,10 @@ class Experiment:
     """For a file: sample every class down to the size of the smallest."""
     train_size: int | None = None
     """Train on this many messages only, the first of the shuffled training set."""
+    label_noise: float = 0.0
+    """The share of training messages, drawn by the seed, that get a wrong label."""
+    resplit: bool = False
+    """Let the seed decide which messages are for training, validation and test."""
     lora_scaling: Literal["table", "paper", "rslora"] = "table"
     """LoRA: multiply by alpha (table), alpha / r (paper), or alpha / sqrt(r) (rslora)."""
     precision: Precision = "auto"
@@ -180,7 +197,7 @@ class Experiment:
             put("dataset", os.fspath(self.dataset))
         if isinstance(self.context_length, str) and re.fullmatch(r"[+-]?[0-9]+", self.context_length):
             put("context_length", int(self.context_length))
-        for name in ("lora_alpha", "learning_rate", "weight_decay"):
+        for name in ("lora_alpha", "learning_rate", "weight_decay", "label_noise"):
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 put(name, float(value))
@@ -193,7 +210,8 @@ class Experiment:
                 raise UsageError(f"{name} {value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
             if not choices and not fits(value, hint):
                 raise UsageError(f"{name} must be {getattr(hint, '__name__', hint)}, not {value!r}")
-        for name in ("lora_rank", "num_epochs", "batch_size", "accumulation_steps", "train_size", "context_length"):
+        counts = ("trainable_blocks", "lora_rank", "num_epochs", "batch_size", "accumulation_steps", "train_size")
+        for name in (*counts, "context_length"):
             value = getattr(self, name)
             if isinstance(value, int) and not 1 <= value <= 2**31:
                 raise UsageError(f"{name} must be between 1 and 2147483648, not {value}")
@@ -203,6 +221,8 @@ class Experiment:
                 math.isfinite(value) and (value > 0 or (value == 0 and name == "weight_decay"))
             ):
                 raise UsageError(f"{name} must be a positive number, not {value}")
+        if not 0 <= self.label_noise < 1:
+            raise UsageError(f"label_noise must be a share from 0 to below 1, not {self.label_noise}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must be between 0 and 4294967295, not {self.seed}")
         if not -(2**31) <= self.ignore_index < 2**31:
@@ -225,18 +245,28 @@ class Experiment:
             raise UsageError(f"context_length {self.context_length} is more than the model's {shape.context_length}")
         if self.uses_lora and self.lora_rank > shape.emb_dim:
             raise UsageError(f"lora_rank {self.lora_rank} is more than the model's width, {shape.emb_dim}")
+        if self.trainable_blocks > shape.n_layers:
+            raise UsageError(f"trainable_blocks {self.trainable_blocks} is more than the model's {shape.n_layers}")
+        dataset = self.dataset or ("pocket" if self.scale == "pocket" else "uci")
+        named = dataset in ("uci", "pocket")
+        never_seen = (
+            not self.disable_causal_mask and self.padding_side == "right" and self.trainable_token_pos != "last"
+        )
+        idle = [  # whether it is so, the options that then change nothing, and why
+            (not self.uses_lora, LORA, "without --trainable_layers lora"),
+            (self.trainable_layers != "last_block", ["trainable_blocks"], "without --trainable_layers last_block"),
+            (self.no_padding, PADDING, "with no_padding, which neither pads nor cuts"),
+            (never_seen, ["mask_padding"], "where no token that is read can see padding"),
+            (named, ["balance"], f"on {dataset}, which is balanced already"),
+            (not named, ["resplit"], "on a file, which is split by the seed already"),
+        ]
         default = {f.name: f.default for f in dataclasses.fields(self)}
-        if not self.uses_lora:
-            for name in ("lora_rank", "lora_alpha", "lora_scaling"):
-                if getattr(self, name) != default[name]:
-                    raise UsageError(f"{name} has no effect without --trainable_layers lora")
-        if self.no_padding and self.context_length != default["context_length"]:
-            raise UsageError("context_length has no effect with no_padding, which neither pads nor cuts")
+        for applies, options, why in idle:
+            for name in options:
+                if applies and getattr(self, name) != default[name]:
+                    raise UsageError(f"{name} has no effect {why}")
         if self.average_embeddings and self.trainable_token_pos == "first":
             raise UsageError("average_embeddings reads all positions: trainable_token_pos must be last or flexible")
-        dataset = self.dataset or ("pocket" if self.scale == "pocket" else "uci")
-        if self.balance and dataset in ("uci", "pocket"):
-            raise UsageError(f"balance has no effect on {dataset}, which is balanced already")
         if self.ignore_index in (0, 1):
             raise UsageError(
                 f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"

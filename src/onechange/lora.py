@@ -64,15 +64,17 @@ class LoRALinear(nn.Module):
         return plain
 
 
-def add_lora(model: GPT, rank: int, alpha: float, scaling: str = "table", merged: bool = False) -> GPT:
-    """Put an adapter on every linear layer of a model, in place, head last.
+def add_lora(
+    model: GPT, rank: int, alpha: float, scaling: str = "table", merged: bool = False, layers: str = "all"
+) -> GPT:
+    """Put an adapter on every linear layer of a model, or on those of its attention alone, in place, head last.
 
     The order (blocks in order; query, key, value, output, MLP up, down; head) decides which random
     numbers each ``A`` gets.
     """
     scale = SCALINGS[scaling](alpha, rank)
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and (layers == "all" or ".attn." in name):
             put(model, name, LoRALinear(module, rank, scale, merged))
     return model
 

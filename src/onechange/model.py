@@ -55,7 +55,8 @@ class View:
 
     Args:
         at: positions to read, ``(B, Q)`` integers, or ``None`` for all of them.
-        keys: which tokens may be attended to, ``(B, T)`` booleans, or ``None`` for all of them.
+        keys: which tokens the others may attend to, ``(B, T)`` booleans, or ``None`` for all of them.
+            A token always sees itself.
     """
 
     at: Tensor | None = None
@@ -89,13 +90,15 @@ class Attention(nn.Module):
 
     def mask(self, T: int, view: View, device: torch.device) -> Tensor | None:
         """Who may look at whom, ``(B, 1, Q, T)`` booleans, or ``None`` where a plain call will do."""
-        keys = None if view.keys is None else view.keys[..., None, None, :]  # (B, 1, 1, T)
-        if not self.causal or (view.at is None and keys is None):
-            return keys
+        if view.keys is None and (not self.causal or view.at is None):
+            return None
         positions = torch.arange(T, device=device)
-        readers = positions if view.at is None else view.at  # (T,) or (B, Q)
-        before = positions <= readers[..., None, :, None]  # (1, T, T) or (B, 1, Q, T)
-        return before if keys is None else before & keys
+        readers = (positions if view.at is None else view.at)[..., None, :, None]  # (1, T, 1) or (B, 1, Q, 1)
+        before = positions <= readers  # (1, T, T) or (B, 1, Q, T)
+        if view.keys is None:
+            return before
+        seen = view.keys[..., None, None, :] | (positions == readers)  # (B, 1, Q, T)
+        return before & seen if self.causal else seen
 
     def few(self, x: Tensor, view: View) -> Tensor:
         """The same for a few positions, without a key or a value for any token.

@@ -31,6 +31,7 @@ class Result:
         prefix_seconds: of these, the prefix.
         classes: names of the labels 0 to K - 1.
         test_labels: ``(N,)`` the test messages' labels.
+        test_seen: ``(N,)`` whether each stands in the training set: 2 word for word, 1 after masking, 0 not.
         test_probabilities: ``(N, K)`` the finetuned model's probabilities for them.
         environment: versions, device, precision, hashes of weights and messages.
         error: why the run ended early, or an empty string.
@@ -52,6 +53,7 @@ class Result:
     seconds: float = 0.0
     prefix_seconds: float = 0.0
     test_labels: list[int] = field(default_factory=list)
+    test_seen: list[int] = field(default_factory=list)
     test_probabilities: list[list[float]] = field(default_factory=list)
     error: str = ""
     model: Any = field(default=None, repr=False, compare=False)
@@ -127,8 +129,9 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
-        """Read what :meth:`to_dict` wrote."""
-        values = {name: value for name, value in values.items() if name not in ("command", "scores")}
+        """Read what :meth:`to_dict` wrote, or a record of a :class:`~onechange.study.Store`."""
+        made_of_it = ("command", "scores", "row", "rows", "key")  # by to_dict and by a store
+        values = {name: value for name, value in values.items() if name not in made_of_it}
         values["experiment"] = Experiment.recall(values["experiment"])
         values["classes"] = tuple(values["classes"])
         for name in ("train_losses", "val_losses"):

@@ -131,13 +131,14 @@ class Classifier:
         for i, text in enumerate(texts):
             check_message(text, f"message {i + 1}")
         frame = pd.DataFrame({"text": list(texts), "label": 0})
-        tokens = encode(frame, self.tokenizer, None if self.experiment.no_padding else self.max_length)
+        e = self.experiment
+        tokens = encode(frame, self.tokenizer, None if e.no_padding else self.max_length, e.padding_side)
         if tokens.ids.size(1) > self.model.config.context_length:
             raise UsageError(
                 f"a message has {tokens.ids.size(1)} tokens, the model's context {self.model.config.context_length}"
             )
         inputs = Inputs(tokens.ids, 0, tokens.lengths, torch.from_numpy(tokens.lengths), tokens.labels)
-        reader = Reader.of(self.experiment)
+        reader = Reader.of(e)
         index = np.arange(len(texts))
         parts = [logits_of(self.model, reader, inputs, index[i : i + 64]) for i in range(0, len(index), 64)]
         return torch.cat(parts).softmax(1).numpy()
@@ -177,7 +178,7 @@ def load(folder: str | Path) -> Classifier:
     with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
         model.head = nn.Linear(shape.emb_dim, len(classes))
         if e.uses_lora and not merged:
-            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling)
+            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling, layers=e.lora_layers)
     _load_rest(model, path)
     tokenizer = tokenizer_for(
         "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size

@@ -1,11 +1,10 @@
-"""Rows times seeds: run them, keep every finished run, go on where it stopped, and sum them up."""
+"""Rows times seeds: run them, keep every finished run, go on where it stopped."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 from filelock import FileLock, Timeout
 
 from .device import choose_device, choose_precision
 from .engine import PrefixStore
 from .errors import UsageError
-from .experiment import BASELINE, Experiment
+from .experiment import Experiment
 from .files import write_atomically
 from .progress import progress_bar
-from .result import Result
-from .rows import TABLE
-from .text import messages_digest
-from .train import run_seeds, share
-from .weights import MODELS, folder_of, hash_of, learning_rate_of
+from .result import Result, environment
+from .rows import is_baseline, row_of
+from .text import load_messages, messages_digest, seen_in_training, with_wrong_labels
+from .train import run_seeds, share, tokenizer_of
+from .weights import folder_of, hash_of
 
 
 class Store:
@@ -39,19 +38,26 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def key(self, e: Experiment, device: str = "auto") -> str:
-        """The name of a run: the experiment, the weights, the messages, the package's version."""
+    def key(self, e: Experiment, device: str = "auto", method: str = "") -> str:
+        """The name of a run: the experiment, the weights, the messages, the package's version.
+
+        ``method`` names a baseline that stands in for the network.
+        """
         from . import __version__
 
         e = e.resolved()
         assert e.dataset is not None
-        decides = e.to_dict() | {
-            "precision": choose_precision(e.precision, choose_device(device)),
-            "weights_sha256": hash_of(e.model_size) if e.weights == "pretrained" else None,
-            "tokenizer_sha256": _own_tokenizer(e),
-            "messages_sha256": messages_digest(e.dataset),
-            "version": __version__,
-        }
+        decides = (
+            e.to_dict()
+            | {
+                "precision": choose_precision(e.precision, choose_device(device)),
+                "weights_sha256": hash_of(e.model_size) if e.weights == "pretrained" else None,
+                "tokenizer_sha256": _own_tokenizer(e),
+                "messages_sha256": messages_digest(e.dataset),
+                "version": __version__,
+            }
+            | ({"method": method} if method else {})
+        )
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
 
     def path(self, key: str) -> Path:
@@ -115,25 +121,29 @@ SEEDS_TOGETHER = 20
 
 
 def jobs_of(rows: dict[str, Experiment], seeds: Sequence[int]) -> list[Job]:
-    """Rows times seeds, a row's seeds together."""
-    return [Job(row, e.but(seed=seed)) for row, e in rows.items() for seed in seeds]
+    """Rows times seeds, a row's seeds together; a baseline that no seed changes is run once."""
+    return [
+        Job(row, e.but(seed=seed))
+        for row, e in rows.items()
+        for seed in (seeds[:1] if is_baseline(row) and not e.resplit else seeds)
+    ]
 
 
-def table_rows(base: Experiment, numbers: Sequence[int], scale: str | None = None) -> dict[str, Experiment]:
-    """The rows of the table on top of ``base``.
+def table_rows(base: Experiment, names: Sequence[str], scale: str | None = None) -> dict[str, Experiment]:
+    """Rows by their number or name on top of ``base``.
 
     Where a row names a model size, a ``base`` with a model of its own keeps that.
     """
     rows = {}
-    for number in numbers:
-        change = dict(TABLE[number].change)
+    for name in names:
+        change = dict(row_of(name).change)
         if base.model_size != Experiment().model_size:
             change.pop("model_size", None)
         try:
             e = base.but(**change)
-            rows[str(number)] = e if scale is None else e.at(scale)
+            rows[name] = e if scale is None else e.at(scale)
         except UsageError as error:
-            raise UsageError(f"row {number}: {error}") from None
+            raise UsageError(f"row {name}: {error}") from None
     return rows
 
 
@@ -151,7 +161,7 @@ def run_study(
     Kill it at any moment and start it again: it goes on. A run that another process is doing is left
     to it and waited for at the end.
     """
-    keys = [store.key(job.experiment, device) for job in jobs]
+    keys = [store.key(job.experiment, device, job.row if is_baseline(job.row) else "") for job in jobs]
     prefixes = PrefixStore() if prefixes is None else prefixes
     waiting = list(zip(jobs, keys, strict=True))
     with progress_bar(progress, total=len(jobs), unit="run") as bar:
@@ -164,7 +174,7 @@ def run_study(
                 later += busy
                 bar.update(len(records))
                 for record in records:
-                    bar.set_postfix(test=f"{record['final'].get('test', math.nan):.3f}")
+                    bar.set_postfix(test=f"{record['final'].get('test', float('nan')):.3f}")
                     if done is not None:
                         done(record)
             waiting = later
@@ -178,6 +188,7 @@ def _groups(waiting: Sequence[Keyed], most: int) -> Iterator[list[Keyed]]:
     def kind(item: Keyed) -> tuple:
         e = item[0].experiment.resolved()
         alone = not share(e) or e.prefix_cache == "off" or e.trainable_layers == "all" or e.uses_lora
+        alone = alone or is_baseline(item[0].row)
         return item[0].row, e if alone else e.but(seed=0)
 
     for _, items in groupby(waiting, kind):
@@ -204,14 +215,36 @@ def _run_group(
         if missing:
             seeds = [job.experiment.seed for job, _ in missing]
             e = missing[0][0].experiment
-            for (job, key), result in zip(
-                missing, run_seeds(e, seeds, device=device, progress=False, store=prefixes), strict=True
-            ):
+            if is_baseline(missing[0][0].row):
+                made = [baseline_result(missing[0][0].row, e)]
+            else:
+                made = run_seeds(e, seeds, device=device, progress=False, store=prefixes)
+            for (job, key), result in zip(missing, made, strict=True):
                 store.save(key, {"rows": [job.row], "key": key} | result.to_dict())
         records = [_noted(store, key, job.row) for job, key in mine]
         for _, key in mine:  # the records are there: nobody needs the locks any more
             Path(store.lock(key).lock_file).unlink(missing_ok=True)
     return records, busy
+
+
+def baseline_result(row: str, e: Experiment) -> Result:
+    """A row without a network as a :class:`Result`: no curves, probabilities 0 and 1, the same messages."""
+    from .baselines import run_baseline
+
+    e = e.resolved()
+    assert e.dataset is not None
+    messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
+    K = len(messages.classes)
+    train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, K)
+    done = run_baseline(row, dataclasses.replace(messages, train=train), tokenizer_of(e))
+    made = environment(torch.device("cpu"), "fp32", done.setting, messages.digest)
+    return Result(
+        e, done.n_parameters, done.n_parameters, 0, messages.classes, made,
+        final={"train": done.train_accuracy, "val": done.val_accuracy, "test": done.test_accuracy},
+        seconds=done.seconds, test_labels=done.test_labels.tolist(),
+        test_seen=seen_in_training(messages.train[: e.train_size], messages.test).tolist(),
+        test_probabilities=np.eye(K)[done.test_predicted].tolist(),
+    )  # fmt: skip
 
 
 def _noted(store: Store, key: str, row: str) -> dict[str, Any]:
@@ -222,99 +255,3 @@ def _noted(store: Store, key: str, row: str) -> dict[str, Any]:
         record["rows"].append(row)
         store.save(key, record)
     return record
-
-
-def interval(values: Sequence[float], n_messages: int) -> float:
-    """Half a 95 % interval of the mean accuracy, as a fraction.
-
-    Over several seeds: Student's t on the seeds' values. With one seed: Wilson's binomial interval
-    for ``n_messages`` test messages.
-    """
-    from scipy.stats import binomtest, t
-
-    if len(values) > 1:
-        return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    found = binomtest(round(values[0] * n_messages), n_messages).proportion_ci(method="wilson")
-    return float(found.high - found.low) / 2
-
-
-def summary(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One line a row of the table: accuracies in percent, the test's interval, time, size.
-
-    Runs that ended early are counted in ``failed`` and left out of the means.
-    """
-    frame = pd.DataFrame([_flat(record) for record in records])
-    lines = []
-    for row, group in frame.groupby("row", sort=False):
-        fine = group[group.error == ""]
-        mean = fine[["train", "val", "test", "seconds"]].mean()
-        number = str(row)
-        half = interval(list(fine.test), int(fine.n_test.iloc[0])) if len(fine) else math.nan
-        lines.append(
-            {
-                "row": row,
-                "title": TABLE[int(number)].title if number.isdigit() and int(number) in TABLE else "",
-                "model": group.model.iloc[0],
-                "train": 100 * mean.train,
-                "val": 100 * mean.val,
-                "test": 100 * mean.test,
-                "±": 100 * half,
-                "seeds": len(fine),
-                "failed": len(group) - len(fine),
-                "trainable": int(group.n_trainable.iloc[0]),
-                "seconds": mean.seconds,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    final = {split: record["final"].get(split, math.nan) for split in ("train", "val", "test")}
-    names = ("row", "error", "n_trainable", "seconds")
-    more = {"model": record["experiment"]["model_size"], "n_test": len(record["test_labels"])}
-    return {name: record[name] for name in names} | final | more
-
-
-def results(records: Sequence[dict[str, Any]]) -> list[Result]:
-    """Records as :class:`Result` objects."""
-    mine = ("row", "rows", "key")
-    return [Result.from_dict({k: v for k, v in record.items() if k not in mine}) for record in records]
-
-
-def by_setting(records: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Records grouped by what is common to a table: ladder, messages, and flags beside the rows' own.
-
-    Each group comes with a title; rows are in the table's order.
-    """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted(records, key=_order):
-        groups.setdefault(_setting(record), []).append(record)
-    return list(groups.items())
-
-
-def _setting(record: dict[str, Any]) -> str:
-    """What a record's numbers depend on beside its row and seed, in words.
-
-    Read from the record alone: the model's folder or the file of messages may be gone by now.
-    """
-    e, made = record["experiment"], record["environment"]
-    change = TABLE[int(record["row"])].change if str(record["row"]).isdigit() else {}
-    model = MODELS.get(e["model_size"])
-    row_model = MODELS[BASELINE.but(model_size=change.get("model_size", BASELINE.model_size)).model_size]
-    on_ladder = model is not None and model.rung == row_model.rung
-    name = model.scale if model is not None and on_ladder else e["model_size"]
-    messages = f"{e['dataset']} messages"
-    if model is None:  # a folder or a file may change under its name
-        name += f" ({made['weights_sha256'][:8]})"
-    if e["dataset"] not in ("uci", "pocket"):
-        messages += f" ({made['messages_sha256'][:8]})"
-    words = [name, messages]
-    defaults = dataclasses.asdict(BASELINE) | {"learning_rate": learning_rate_of(e["model_size"])}
-    own = {*change, "model_size", "seed", "dataset", "precision"}
-    words += [f"{name}={value}" for name, value in e.items() if name not in own and value != defaults.get(name)]
-    return ", ".join([*words, made["precision"], f"onechange {made['onechange']}"])
-
-
-def _order(record: dict[str, Any]) -> tuple:
-    row = str(record["row"])
-    return (not row.isdigit(), int(row) if row.isdigit() else 0, row, record["experiment"]["seed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -45,19 +46,20 @@ class Messages:
     digest: str
 
 
-def load_messages(dataset: str, seed: int = 123, balance: bool = False) -> Messages:
+def load_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False) -> Messages:
     """The messages of ``uci``, ``pocket`` or a file, split 70/10/20.
 
-    ``uci`` and ``pocket`` have one split, whatever the seed; a file is split by it, each class alike.
+    ``uci`` and ``pocket`` have one split, whatever the seed, unless it is to ``resplit`` them; a file is
+    split by it, each class alike.
 
     Raises:
         UsageError: if they cannot be had or are not fit to train on.
     """
     if dataset == "uci":
-        return _uci()
+        return _uci(seed if resplit else 123)
     if dataset == "pocket":
         frame = pd.read_csv(POCKET_MESSAGES, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
-        return _named("pocket", frame[["label", "text"]], _digest(POCKET_MESSAGES))
+        return _named("pocket", frame[["label", "text"]], _digest(POCKET_MESSAGES), seed if resplit else 123)
     return _file(Path(dataset), seed, balance)
 
 
@@ -73,19 +75,19 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _uci() -> Messages:
-    """The published protocol: as many ham as spam, two shuffles, both with 123."""
+def _uci(seed: int) -> Messages:
+    """The published protocol: as many ham as spam, two shuffles, both with 123 (the second with the seed)."""
     path = uci_file()
     frame = pd.read_csv(path, sep="\t", header=None, names=["label", "text"])
     spam = frame[frame.label == "spam"]
     ham = frame[frame.label == "ham"].sample(len(spam), random_state=123)
     shuffled = pd.concat([ham, spam]).sample(frac=1, random_state=123).reset_index(drop=True)
-    return _named("uci", shuffled, UCI_FILE)
+    return _named("uci", shuffled, UCI_FILE, seed)
 
 
-def _named(name: str, frame: pd.DataFrame, digest: str) -> Messages:
+def _named(name: str, frame: pd.DataFrame, digest: str, seed: int) -> Messages:
     """Ham and spam in one shuffled frame, cut 70/10/20."""
-    frame = frame.sample(frac=1, random_state=123).reset_index(drop=True)
+    frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
     frame["label"] = (frame.label == "spam").astype(int)
     train, val = int(len(frame) * 0.7), int(len(frame) * 0.1)
     cuts = (frame[:train], frame[train : train + val], frame[train + val :])
@@ -116,6 +118,29 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
     ".parquet": pd.read_parquet,
 }
+
+
+def masked(text: str) -> str:
+    """A message in lower case, every run of digits a 0, every run of punctuation a space."""
+    return " ".join(re.sub(r"[^\w\s]+|_+", " ", re.sub(r"\d+", "0", text.lower())).split())
+
+
+def seen_in_training(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+    """Which test messages stand in the training set: 2 word for word, 1 after masking (see :func:`masked`), 0 not."""
+    verbatim = test.text.isin(set(train.text)).to_numpy()
+    alike = test.text.map(masked).isin(set(train.text.map(masked))).to_numpy()
+    return np.where(verbatim, 2, alike.astype(int))
+
+
+def with_wrong_labels(train: pd.DataFrame, share: float, seed: int, n_classes: int) -> pd.DataFrame:
+    """The training messages, a ``share`` of them (drawn by the seed) under another label than their own."""
+    if share == 0:
+        return train
+    rng = np.random.default_rng([seed, 0])
+    wrong = rng.permutation(len(train))[: round(share * len(train))]
+    labels = train.label.to_numpy().copy()
+    labels[wrong] = (labels[wrong] + rng.integers(1, n_classes, len(wrong))) % n_classes
+    return train.assign(label=labels)
 
 
 def _file(path: Path, seed: int, balance: bool) -> Messages:
@@ -187,7 +212,7 @@ class Tokens:
     """Messages as numbers.
 
     Attributes:
-        ids: ``(N, T)`` integers, each row a message with ``<|endoftext|>`` behind it up to ``T``.
+        ids: ``(N, T)`` integers, each row a message filled up to ``T`` with ``<|endoftext|>``.
         lengths: ``(N,)`` integers: the message's own tokens.
         labels: ``(N,)`` integers.
     """
@@ -205,22 +230,23 @@ class Tokens:
         return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
 
 
-def encode(frame: pd.DataFrame, tokenizer: Tokenizer, length: int | None) -> Tokens:
+def encode(frame: pd.DataFrame, tokenizer: Tokenizer, length: int | None, side: str = "right") -> Tokens:
     """Tokenize a frame, cut every message to ``length`` tokens and pad it to that.
 
     Without a ``length`` nothing is cut, and the padding, to the longest message, only fills a tensor.
     """
-    return pad([tokenizer.encode(text)[:length] for text in frame.text], list(frame.label), tokenizer.end, length)
+    rows = [tokenizer.encode(text)[:length] for text in frame.text]
+    return pad(rows, list(frame.label), tokenizer.end, length, side)
 
 
-def pad(rows: Sequence[list[int]], labels: Sequence[int], end: int, length: int | None) -> Tokens:
-    """Lists of tokens as one tensor, filled on the right with ``end``."""
+def pad(rows: Sequence[list[int]], labels: Sequence[int], end: int, length: int | None, side: str = "right") -> Tokens:
+    """Lists of tokens as one tensor, filled on one side with ``end``."""
     lengths = np.array([len(row) for row in rows])
     if not lengths.all():
         raise UsageError(f"message {int(lengths.argmin()) + 1} has no token in this model's vocabulary")
     ids = np.full((len(rows), length or lengths.max()), end, dtype=np.int64)
     for row, tokens in zip(ids, rows, strict=True):
-        row[: len(tokens)] = tokens
+        row[slice(len(tokens)) if side == "right" else slice(-len(tokens), None)] = tokens
     return Tokens(torch.from_numpy(ids), lengths, torch.tensor(list(labels), dtype=torch.int64))
 
 

@@ -20,7 +20,8 @@ from .experiment import Experiment
 from .model import GPT
 from .progress import progress_bar
 from .result import Result, environment
-from .text import Messages, Tokens, encode, load_messages, padded_length
+from .stop import stoppable
+from .text import Messages, Tokens, encode, load_messages, padded_length, seen_in_training, with_wrong_labels
 from .tokenizer import Tokenizer, tokenizer_for
 from .weights import folder_of, hash_of, shape_of
 
@@ -171,6 +172,7 @@ def run(
     progress: bool = True,
     store: PrefixStore | None = None,
     watch: Callable[[Result], bool | None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Finetune, evaluate, and return a :class:`Result` (with the model as ``result.model``).
 
@@ -181,17 +183,20 @@ def run(
         progress: show a bar on standard error.
         store: where to look for, and keep, the outputs of the frozen prefix.
         watch: called with the result so far after every note of the loss; ``False`` stops the run.
+        stop: asked before every block of the model, many times a step; ``True`` stops the run.
 
     Raises:
         UsageError: if something needed is not there, before anything is computed.
     """
     seeds = [experiment.seed if seed is None else seed]
-    return run_seeds(experiment, seeds, device=device, progress=progress, store=store, watch=watch)[0]
+    return run_seeds(experiment, seeds, device=device, progress=progress, store=store, watch=watch, stop=stop)[0]
 
 
 def share(e: Experiment) -> bool:
     """Whether the seeds of an experiment read the same messages and stand on the same frozen weights."""
-    return e.resolved().dataset in ("uci", "pocket") and (e.weights == "pretrained" or e.trainable_layers == "all")
+    same_messages = e.resolved().dataset in ("uci", "pocket") and not e.resplit and not e.label_noise
+    one_trunk = e.weights == "pretrained" or e.trainable_layers == "all"
+    return same_messages and one_trunk and e.trainable_layers != "biases"  # a half-frozen layer is not stacked
 
 
 def run_seeds(
@@ -202,22 +207,24 @@ def run_seeds(
     progress: bool = True,
     store: PrefixStore | None = None,
     watch: Callable[[Result], bool | None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[Result]:
     """Finetune with several seeds at once: the same as :func:`run` for each, to rounding, and sooner.
 
     The results' ``seconds`` are each seed's share. With one seed the result has its model. Seeds that
     cannot share (see ``share``) are run one after the other.
     """
-    if len(seeds) > 1 and not share(experiment):
-        return [run(experiment, s, device=device, progress=progress, store=store, watch=watch) for s in seeds]
     es = [experiment.but(seed=seed).resolved() for seed in seeds]
+    if len(seeds) > 1 and not share(experiment):
+        return [run(e, device=device, progress=progress, store=store, watch=watch, stop=stop) for e in es]
     e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
     tokenizer = tokenizer_of(e)
     assert e.dataset is not None
-    messages = load_messages(e.dataset, e.seed, e.balance)
-    weights = hash_of(e.model_size) if e.weights == "pretrained" else "random"
+    messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
+    weights = hash_of(e.model_size) if e.weights == "pretrained" else e.weights
     tokens, max_length = _tokens(e, messages, tokenizer)
+    seen = seen_in_training(messages.train[: e.train_size], messages.test)
 
     model = (build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))).to(place)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) // len(es)
@@ -226,17 +233,22 @@ def run_seeds(
     results = [Result(e, n_trainable, n_parameters, max_length, messages.classes, made) for e in es]
     for result in results:
         result.test_labels = tokens["test"].labels.tolist()
+        result.test_seen = seen.tolist()
         result.model = model if len(es) == 1 else None
 
     autocast = Autocast(precision, place)
     store = PrefixStore() if store is None else store
-    with matrix_products(precision):
+    splits: dict[str, Inputs] = {}
+    began = time.perf_counter()
+    with matrix_products(precision), stoppable(model, stop, results):
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision, progress) for name, split in tokens.items()}
         began = time.perf_counter()
         _fit(Trainer(model, e, splits, autocast), results, progress, watch)
     took = (time.perf_counter() - began) / len(es)
     for result in results:
+        if result.error:
+            result.final, result.test_probabilities = {}, []
         result.prefix_seconds = sum(split.seconds for split in splits.values())
         result.seconds = result.prefix_seconds + took
     return results
@@ -245,7 +257,7 @@ def run_seeds(
 def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[dict[str, Tokens], int]:
     """The three splits as numbers, and the length they were padded to."""
     limit = shape_of(e.model_size).context_length
-    train = messages.train[: e.train_size]
+    train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, len(messages.classes))
     if e.train_size is not None and e.train_size > len(messages.train):
         raise UsageError(
             f"train_size {e.train_size} is more than the {len(messages.train)} training messages there are"
@@ -256,7 +268,8 @@ def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[di
         raise UsageError(f"ignore_index {e.ignore_index} is one of the labels: no message of it would be learned")
     length = padded_length(train, tokenizer, e.context_length, 2**31 if e.no_padding else limit)
     frames = {"train": train, "val": messages.val, "test": messages.test}
-    tokens = {name: encode(frame, tokenizer, None if e.no_padding else length) for name, frame in frames.items()}
+    fill = None if e.no_padding else length
+    tokens = {name: encode(frame, tokenizer, fill, e.padding_side) for name, frame in frames.items()}
     longest = max(int(split.lengths.max()) for split in tokens.values())
     if longest > limit:
         raise UsageError(f"a message has {longest} tokens, the model's context {limit}: no_padding cannot cut it")
@@ -283,9 +296,6 @@ def _fit(
                 bar.set_postfix(train=f"{results[0].train_losses[-1]:.3f}", val=f"{results[0].val_losses[-1]:.3f}")
             if all(result.error for result in results):
                 break
-    for result in results:
-        if result.error:
-            result.final, result.test_probabilities = {}, []
 
 
 def _together(events: Sequence[Step | Look]) -> Step | Look:
