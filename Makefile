@@ -6,7 +6,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: test test-all book lint readme clean help
+STUDIES ?=
+
+.PHONY: test test-all book results lint readme clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ lint: $(READY) ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+results: $(READY) ## the stored results of the book, hours; stop and start again as you like
+	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
 
 readme: $(READY) ## the README's table of rows, from the package
 	$(PY) -c 'from onechange.rows import update_readme; update_readme()'
