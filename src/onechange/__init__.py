@@ -13,6 +13,7 @@ from .experiment import BASELINE, Experiment
 from .result import Result
 from .rows import ROWS, published
 from .runs import Runs, stored
+from .scale import scale
 from .train import run
 
 __version__ = "0.1.0"
@@ -31,5 +32,6 @@ __all__ = [
     "plot",
     "published",
     "run",
+    "scale",
     "stored",
 ]

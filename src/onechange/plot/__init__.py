@@ -3,6 +3,7 @@
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
 from .curves import accuracies, losses
 from .lines import forest, strip
+from .pretraining import pretraining
 from .study import agreement, bands, cost, differences, rows, sweep
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "differences",
     "forest",
     "losses",
+    "pretraining",
     "rows",
     "strip",
     "sweep",

@@ -197,13 +197,8 @@ def agreement(runs: Mapping[str, Runs]) -> Chart:
         shade = (pairs - low) / max(1e-9, 1 - low)
         for a, b in np.ndindex(*pairs.shape):
             if a != b:
-                axes.fill(
-                    [b, b + 1, b + 1, b],
-                    [a, a, a + 1, a + 1],
-                    color=INK,
-                    alpha=round(0.85 * shade[a, b], 3),
-                    linewidth=0,
-                )
+                ink = 0.85 * float(shade[a, b])
+                axes.fill([b, b + 1, b + 1, b], [a, a, a + 1, a + 1], color=INK, alpha=ink, linewidth=0)
         axes.set_xlim(0, len(names))
         axes.set_ylim(len(names), 0)
         at = np.arange(len(names)) + 0.5
