@@ -31,7 +31,7 @@ from .seeds import stack
 from .text import Tokens
 from .weights import hash_of, load_weights, shape_of, weights_file
 
-CHUNK_TOKENS = 8192  # tokens in a batch of the prefix: enough to fill a machine, little enough for memory
+CHUNK_TOKENS = 4096  # tokens in a batch of the prefix: enough to fill a machine, little enough for its caches
 
 
 def build(experiment: Experiment, n_classes: int) -> GPT:
@@ -186,9 +186,14 @@ class Inputs:
     labels: Tensor
     seconds: float = 0.0
 
+    def rows(self, index: np.ndarray) -> Tensor:
+        """An index on the labels' device; from pinned memory, so that no step waits for the copy."""
+        rows, device = torch.from_numpy(index), self.labels.device
+        return rows.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else rows.to(device)
+
     def batch(self, index: np.ndarray, width: int) -> Tensor:
         """Rows of ``x``, their first ``width`` tokens, on the labels' device."""
-        rows = torch.from_numpy(index)
+        rows = self.rows(index) if self.x.device == self.labels.device else torch.from_numpy(index)
         picked = self.x[rows] if self.x.ndim == 2 and self.stage else self.x[rows, :width]
         return picked.to(self.labels.device, non_blocking=True)
 
@@ -203,7 +208,7 @@ def logits_of(model: GPT, reader: Reader, inputs: Inputs, index: np.ndarray, pla
     x = inputs.batch(index, width)
     if inputs.stage > len(model.blocks):
         return model.head(x)
-    lengths = inputs.lengths[torch.from_numpy(index).to(inputs.lengths.device)]
+    lengths = inputs.lengths[inputs.rows(index)]
     return model.head(_features(model, reader, x, lengths, inputs.stage, plain))
 
 
@@ -317,7 +322,7 @@ def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: Prefi
         w = reader.width(source.host_lengths[order[:1]], T)
         index, order = np.split(order, [max(1, CHUNK_TOKENS // w)])
         x = source.batch(index, w)
-        lengths = source.lengths[torch.from_numpy(index).to(source.lengths.device)]
+        lengths = source.lengths[source.rows(index)]
         if features:
             out[index] = _features(model, reader, x, lengths, source.stage).to(out.device)
         else:

@@ -34,6 +34,8 @@ class LoRALinear(nn.Module):
             rather than to the output (two thin products). The same function either way.
     """
 
+    affine = True  # ``weight`` and ``bias`` are all there is to it, as with a plain layer
+
     def __init__(self, base: nn.Linear, rank: int, scale: float, merged: bool = False) -> None:
         super().__init__()
         self.base, self.scale, self.merged = base, scale, merged
@@ -45,11 +47,21 @@ class LoRALinear(nn.Module):
         """The change of the weight, ``(out, in)``."""
         return self.scale * (self.A @ self.B).T
 
+    @property
+    def weight(self) -> Tensor:
+        """The adapted weight, ``(out, in)``."""
+        return self.base.weight + self.delta()
+
+    @property
+    def bias(self) -> Tensor:
+        """The bias, which has no adapter."""
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """The adapted layer: ``(..., in)`` to ``(..., out)``."""
         if self.merged:
-            return F.linear(x, self.base.weight + self.delta(), self.base.bias)
-        return self.base(x) + self.scale * (x @ self.A @ self.B)  # (..., out)
+            return F.linear(x, self.weight, self.bias)
+        return self.base(x) + (self.scale * (x @ self.A)) @ self.B  # (..., out); scaled while it is thin
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
@@ -58,7 +70,7 @@ class LoRALinear(nn.Module):
         plain = nn.utils.skip_init(
             nn.Linear, inner, out, bias=self.base.bias is not None, device=self.base.weight.device
         )
-        plain.weight.copy_(self.base.weight + self.delta())
+        plain.weight.copy_(self.weight)
         if self.base.bias is not None:
             plain.bias.copy_(self.base.bias)
         return plain

@@ -32,7 +32,7 @@ def stacked(tensors: list[Tensor]) -> nn.Parameter:
 class Linears(nn.Module):
     """A linear layer for each seed."""
 
-    stacked = True  # its weight is all there is to it, as with a plain layer
+    affine = True  # its weight and bias are all there is to it, as with a plain layer
 
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
@@ -74,6 +74,8 @@ class Embeddings(nn.Module):
 class LoRALinears(nn.Module):
     """An adapter for each seed, on a layer that they share or on one for each."""
 
+    affine = True
+
     def __init__(self, layers: list[LoRALinear]) -> None:
         super().__init__()
         trained = layers[0].base.weight.requires_grad
@@ -82,8 +84,16 @@ class LoRALinears(nn.Module):
         self.A = stacked([layer.A for layer in layers])  # (S, in, r)
         self.B = stacked([layer.B for layer in layers])  # (S, r, out)
 
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight + self.scale * (self.A @ self.B).mT  # (S, out, in)
+
+    @property
+    def bias(self) -> Tensor:
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.scale * product(product(x, self.A), self.B)
+        return self.base(x) + product(self.scale * product(x, self.A), self.B)
 
 
 STACKS: dict[type[nn.Module], type[nn.Module]] = {

@@ -120,8 +120,8 @@ class Trainer:
         inputs = self.splits[split]
         with self.autocast():
             logits = logits_of(self.model, self.reader, inputs, index, self.plain)
-        labels = inputs.labels[torch.from_numpy(index).to(inputs.labels.device)]
         ignore, logits = self.e.ignore_index, logits.float()
+        labels = inputs.labels[inputs.rows(index)]
         loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=ignore, reduction="none")
         return loss.view(labels.shape), logits
 
@@ -147,14 +147,15 @@ class Trainer:
         inputs = self.splits[split]
         lengths = inputs.host_lengths[index] if self.reader.own_end and not self.plain else np.zeros(index.shape)
         order = np.argsort(lengths, axis=-1, kind="stable")
-        size = self.e.batch_size if self.plain else 64
+        # Many seeds fill a machine with fewer messages each, and a large batch falls out of its cache.
+        size = self.e.batch_size if self.plain else 64 if index.ndim == 1 else max(8, 64 // len(index))
         chunks = [order[..., i : i + size] for i in range(0, order.shape[-1], size)]
         done = [self.losses(split, np.take_along_axis(index, chunk, axis=-1)) for chunk in chunks]
         loss, logits = torch.cat([loss for loss, _ in done], -1), torch.cat([logits for _, logits in done], -2)
         back = torch.from_numpy(np.argsort(order, axis=-1)).to(loss.device)
         loss, logits = loss.gather(-1, back), logits.gather(-2, back[..., None].expand(logits.shape))
         means = torch.stack([part.mean(-1) for part in loss.split([batch.shape[-1] for batch in batches], -1)])
-        labels = inputs.labels[torch.from_numpy(index).to(inputs.labels.device)]
+        labels = inputs.labels[inputs.rows(index)]
         return means.mean(0), (logits.argmax(-1) == labels).sum(-1).cpu().double() / index.shape[-1], logits
 
 
