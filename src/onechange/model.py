@@ -105,7 +105,7 @@ class Attention(nn.Module):
         whole = all(type(layer) is nn.Linear or hasattr(layer, "affine") for layer in (self.key, self.value))
         return whole and view.at is not None and view.at.size(-1) * self.n_heads < self.key.weight.size(-1)
 
-    def few(self, x: Tensor, norm: nn.Module, view: View) -> Tensor:
+    def few(self, x: Tensor, norm: nn.LayerNorm, view: View) -> Tensor:
         """``self(norm(x), view)`` without a key, a value or a scaled norm for any token: ``(B, Q, C)``.
 
         With ``norm(x) = g * n + h``, a score ``q . (W_k norm(x) + b_k)`` is ``(g * q W_k) . n + q . b_k`` and
