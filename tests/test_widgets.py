@@ -24,6 +24,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import FLAGS, need
 
 from onechange import BASELINE, ROWS, Experiment, Result, UsageError, panels, run, widgets
 from onechange.engine import PrefixStore
@@ -605,12 +606,6 @@ def test_the_playground_runs_and_its_buttons_work(monkeypatch: pytest.MonkeyPatc
     assert len(views) == 4
 
 
-def need(what: object, reason: str) -> None:
-    """Skip where something is not there, unless the book has to be tested."""
-    if not what:
-        (pytest.fail if os.environ.get("ONECHANGE_BOOK") == "required" else pytest.skip)(reason)
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
     """JupyterLab with the playground up to its first piece; its address there."""
@@ -647,11 +642,9 @@ def page() -> Iterator[Any]:
     from playwright.sync_api import Error, sync_playwright
 
     found = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
---disable-component-update --disable-sync"
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=found, args=flags.split())
+            browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         except Error as error:
             need(False, f"there is no Chromium to open JupyterLab with: {str(error).splitlines()[0]}")
         yield browser.new_page(viewport={"width": 1280, "height": 1000})
