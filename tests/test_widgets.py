@@ -140,7 +140,7 @@ RESTS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "resting"), RESTS, ids=str)
+@pytest.mark.parametrize(("changes", "resting"), RESTS, ids=lambda value: " ".join(sorted(map(str, value))))
 def test_a_field_without_effect_rests(changes: dict[str, Any], resting: set[str]) -> None:
     fields = Fields(POCKET)
     for name, value in changes.items():
