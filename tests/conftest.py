@@ -202,7 +202,7 @@ def build() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
+def browser(build: Path) -> Iterator:
     need(importlib.util.find_spec("playwright"), "playwright is not installed")
     from playwright.sync_api import Error, sync_playwright
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import itertools
 import json
@@ -35,6 +36,7 @@ from onechange.reading import classifier, read
 from onechange.widgets import Fields, LoRAByHand, MakeAblation, ReadMessage, guess
 
 ROOT = Path(__file__).parents[1]
+SCREEN = {"width": 1280, "height": 1000}
 PLAYGROUND = ROOT / "book" / "playground.ipynb"
 POCKET = BASELINE.at("pocket")
 
@@ -637,17 +639,23 @@ def lab(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(request: pytest.FixtureRequest) -> Iterator[Any]:
     need(importlib.util.find_spec("playwright"), "playwright is not installed")
     from playwright.sync_api import Error, sync_playwright
 
+    try:  # a process has one Playwright: where other tests have opened the book, theirs
+        asyncio.get_running_loop()
+        yield request.getfixturevalue("browser").new_page(viewport=SCREEN)
+        return
+    except RuntimeError:
+        pass
     found = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         except Error as error:
             need(False, f"there is no Chromium to open JupyterLab with: {str(error).splitlines()[0]}")
-        yield browser.new_page(viewport={"width": 1280, "height": 1000})
+        yield browser.new_page(viewport=SCREEN)
         browser.close()
 
 
