@@ -6,7 +6,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: test test-all book lint readme clean help
+STUDIES ?=
+
+.PHONY: test test-all book results lint readme clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -26,13 +28,16 @@ test-all: $(READY) ## every test, the slow ones too
 book: $(READY) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
 	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
 lint: $(READY) ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+results: $(READY) ## the stored results of the book, hours; stop and start again as you like
+	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
 
 readme: $(READY) ## the README's table of rows, from the package
 	$(PY) -c 'from onechange.rows import update_readme; update_readme()'

@@ -182,7 +182,7 @@ def test_only_svg_and_png_are_written(tmp_path: Path) -> None:
 
 
 def test_labels_keep_their_distance() -> None:
-    placed = plot._spread([10.0, 11.0, 12.0, 100.0], 15)
+    placed = plot.chart.spread([10.0, 11.0, 12.0, 100.0], 15)
     assert sorted(placed) == placed
     assert np.diff(placed).min() >= 15 - 1e-9
     assert placed[3] == 100

@@ -6,11 +6,32 @@
 """
 
 from . import plot
+from .claims import findings
+from .compare import accuracy, against_baseline, compare, difference
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .result import Result
 from .rows import ROWS, published
+from .runs import Runs, stored
+from .scale import scale
 from .train import run
 
 __version__ = "0.1.0"
-__all__ = ["BASELINE", "ROWS", "Experiment", "Result", "UsageError", "plot", "published", "run"]
+__all__ = [
+    "BASELINE",
+    "ROWS",
+    "Experiment",
+    "Result",
+    "Runs",
+    "UsageError",
+    "accuracy",
+    "against_baseline",
+    "compare",
+    "difference",
+    "findings",
+    "plot",
+    "published",
+    "run",
+    "scale",
+    "stored",
+]

@@ -225,6 +225,20 @@ class GPT(nn.Module):
             raise ValueError(f"{ids.size(-1)} tokens do not fit a context of {self.config.context_length}")
         return self.read(self.run(self.embed(ids), view))
 
+    @torch.no_grad()
+    def generate(
+        self, ids: Tensor, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Continue ids ``(B, T)`` by ``n`` drawn tokens: ``(B, T + n)``.
+
+        The model must have no head; a ``temperature`` below 1 sharpens the distribution that is drawn from.
+        """
+        for _ in range(n):
+            logits = self(ids[:, -self.config.context_length :])[:, -1]  # (B, V)
+            drawn = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)  # (B, 1)
+            ids = torch.cat([ids, drawn], 1)
+        return ids
+
 
 def init_gpt2_(model: GPT, generator: torch.Generator | None = None) -> GPT:
     """GPT-2's own initialisation, in place: normal with 0.02, the layers that write into the residual

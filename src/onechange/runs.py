@@ -35,7 +35,7 @@ class Runs:
         experiment: what was run, with the first seed.
         seeds: ``(S,)``; a baseline without a network has one, which decides nothing.
         right: ``(S, N)`` booleans: which test messages each seed's model got right.
-        seen: ``(S, N)``: which of them stand in the training set (see :func:`~onechange.text.seen_in_training`).
+        seen: ``(S, N)``: which of them stand in the training set (see ``text.seen_in_training``).
         train, val: ``(S,)`` accuracies, as fractions.
         seconds: ``(S,)``.
         losses: ``(S, P, 2)`` training and validation losses at ``steps`` ``(P,)``, after ``examples`` ``(P,)``.
@@ -158,10 +158,19 @@ def stored(name: str) -> dict[str, Runs]:
     Raises:
         UsageError: if there is none of that name.
     """
+    return {row: _unpack(row, line) for row, line in stored_json(name).items()}
+
+
+def stored_json(name: str) -> dict[str, Any]:
+    """A file of ``book/results`` as it is.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
     files = {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.json"))}
     if name not in files:
         raise UsageError(f"no results are stored as {name!r}{nearest(name, files)}: make results makes them")
-    return {row: _unpack(row, line) for row, line in json.loads(files[name].read_text(encoding="utf-8")).items()}
+    return json.loads(files[name].read_text(encoding="utf-8"))
 
 
 def _unpack(row: str, line: dict[str, Any]) -> Runs:

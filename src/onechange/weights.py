@@ -61,7 +61,7 @@ MODELS: dict[str, Model] = {
         3, (1600, 25, 48), "gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2",
         "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
     ),
-    "pocket-small": _pocket(0, (128, 4, 4), 5e-4),
+    "pocket-small": _pocket(0, (128, 4, 4), 1e-3),
     "pocket-medium": _pocket(1, (160, 5, 4), 5e-4),
     "pocket-large": _pocket(2, (192, 6, 6), 3e-4),
     "pocket-xl": _pocket(3, (224, 7, 8), 3e-4),

@@ -1,0 +1,27 @@
+"""Every figure of the book, in one style."""
+
+from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
+from .curves import accuracies, losses
+from .lines import forest, strip
+from .pretraining import pretraining
+from .study import agreement, bands, cost, differences, rows, sweep
+
+__all__ = [
+    "INK",
+    "NARROW",
+    "PALETTE",
+    "WIDE",
+    "Chart",
+    "Layout",
+    "accuracies",
+    "agreement",
+    "bands",
+    "cost",
+    "differences",
+    "forest",
+    "losses",
+    "pretraining",
+    "rows",
+    "strip",
+    "sweep",
+]

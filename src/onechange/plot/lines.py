@@ -1,0 +1,108 @@
+"""One line a row: its value, its interval, and both in figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .chart import INK, LINE, MINUS, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
+
+
+@dataclass(frozen=True)
+class Line:
+    label: str
+    mid: float
+    low: float
+    high: float
+    text: str
+    dots: tuple[float, ...] = ()
+    published: float = math.nan
+
+
+def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[str]) -> Figure:
+    """A row for every label: dots, an interval, and its numbers; a line at ``zero``."""
+    stacked = layout is NARROW
+    step = 44 if stacked else 30
+    left = 10 if stacked else min(240, round(ROOM * max(len(r.label) for r in rows)) + 16)
+    right = 10 if stacked else round(ROOM * max(len(r.text) for r in rows)) + 14
+    top = LINE * len(key) + 12
+    figure, axes = new_axes(layout, left, right, top, bottom=46, height=step * len(rows))
+    for i, words in enumerate(key):
+        write(axes, -left, top - LINE * (i + 1), words, size=12, alpha=0.8)
+    for i, row in enumerate(rows):
+        y = (len(rows) - 1 - i) * step + (11 if stacked else step / 2)
+        colour = INK if row.dots and i == 0 else PALETTE["change"]
+        wobble = [y + 3.5 * (1 - (j * 3) % 5 / 2) for j in range(len(row.dots))]
+        axes.plot(
+            [zero, zero],
+            [y - (11 if stacked else step / 2), y + (9 if stacked else step / 2)],
+            color=INK,
+            linewidth=1,
+            alpha=0.4,
+        )
+        axes.plot(row.dots, wobble, "o", color=colour, markersize=5, alpha=0.35, markeredgewidth=0, gid=f"{i}-dots")
+        axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", gid=f"{i}-bar")
+        axes.plot([row.mid], [y], "o", color=colour, markersize=7, gid=f"{i}-mid")
+        axes.plot([row.published], [y], "D", color=INK, fillstyle="none", markersize=6.5, gid=f"{i}-published")
+        side: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        level = 17 if stacked else 0
+        write(axes, -left, level, row.label, at=(0, y), color=colour if row.dots else INK, **side)
+        write(axes, right, level, row.text, at=(1, y), ha="right", size=12, alpha=0.8, **side)
+    values = [v for r in rows for v in (r.low, r.high, *r.dots, r.published) if not math.isnan(v)] + [zero]
+    pad = 0.04 * (max(values) - min(values)) or 0.5
+    axes.set_xlim(min(values) - pad, max(values) + pad)
+    axes.set_ylim(0, step * len(rows))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.locator_params(axis="x", nbins=5 if stacked else 7)
+    axes.tick_params(length=3, pad=5)
+    axes.set_xlabel(xlabel, loc="left" if stacked else "center", labelpad=4, alpha=0.75)
+    return figure
+
+
+def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
+    """One dot a seed, with the mean and its 95% interval (Student's t) for every row.
+
+    Args:
+        frame: columns ``label``, ``seed`` and ``value``, a fraction. Rows stand in order of first
+            appearance; the first is the baseline.
+        xlabel: what the values are.
+    """
+    from scipy import stats  # not at the top: it takes half a second
+
+    rows = []
+    for label, group in frame.groupby("label", sort=False):
+        values = 100 * group["value"].to_numpy(float)
+        n, mean = len(values), float(values.mean())
+        half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5) if n > 1 else 0.0
+        text = f"{mean:.1f}% ± {half:.1f}" if n > 1 else f"{mean:.1f}%"
+        rows.append(Line(str(label), mean, mean - half, mean + half, text, tuple(values)))
+    alt = f"{xlabel.capitalize()} by row, one dot a seed. " + "; ".join(f"{r.label}: mean {r.text}" for r in rows) + "."
+    return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
+
+
+def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy") -> Chart:
+    """Differences from the baseline with their intervals, and a line at zero.
+
+    Args:
+        frame: columns ``label``, ``diff``, ``low``, ``high`` and perhaps ``published`` (missing where
+            there is none), all fractions.
+        xlabel: what the differences are of.
+    """
+    rows, words = [], []
+    for record in frame.to_dict("records"):
+        diff, low, high = (100 * float(record[name]) for name in ("diff", "low", "high"))
+        published = 100 * float(record.get("published", math.nan))
+        text = f"{diff:+.1f} [{low:+.1f}, {high:+.1f}]".translate(MINUS)
+        rows.append(Line(str(record["label"]), diff, low, high, text, published=published))
+        also = "" if math.isnan(published) else f", published {published:+.1f}".translate(MINUS)
+        words.append(f"{record['label']}: {text}{also}")
+    key = ["● measured, with its 95% interval"]
+    if not all(math.isnan(row.published) for row in rows):
+        key.append("◇ published, one seed")
+    alt = f"{xlabel.capitalize()} from the baseline in points, with 95% intervals. {'; '.join(words)}."
+    return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)

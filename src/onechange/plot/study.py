@@ -1,0 +1,212 @@
+"""Figures of many runs: rows with their intervals, differences, curves with bands, sweeps, costs, agreement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..rows import TABLE
+from .chart import INK, LINE, NARROW, PALETTE, ROOM, SERIES, Chart, Layout, new_axes, write
+from .lines import Line, forest, lines
+
+if TYPE_CHECKING:
+    from ..compare import Comparison
+    from ..runs import Runs
+
+
+def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
+    """Test accuracy of rows: a dot a seed, the mean and its 95 % interval over seeds and messages.
+
+    Args:
+        runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them.
+        clean: without the test messages that stand in the training set.
+    """
+    from ..compare import accuracy
+
+    found = []
+    for row in runs:
+        e = accuracy(row, clean)
+        text = f"{100 * e.mean:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+        dots = tuple(100 * row.scores(clean).mean(1)) if len(row.seeds) > 1 else ()
+        found.append(Line(row.label, 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
+    zero = next((line.mid for line, row in zip(found, runs, strict=True) if row.row == "1"), found[0].mid)
+    words = "; ".join(f"{line.label}: {line.text}" for line in found)
+    alt = f"Test accuracy by row, one dot a seed, with 95% intervals over seeds and messages. {words}."
+    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", []), alt)
+
+
+def differences(comparisons: Mapping[str, Comparison], *, published: bool = True) -> Chart:
+    """Each row's difference from the baseline with its interval, and beside it the published one.
+
+    Args:
+        comparisons: of :func:`~onechange.compare.against_baseline`, by row.
+        published: draw the published differences too, where there are any.
+    """
+    records = []
+    for row, c in comparisons.items():
+        d = c.difference
+        old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
+        records.append({"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old})
+    return forest(pd.DataFrame(records))
+
+
+def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
+    """A loss over the examples seen: the mean over seeds, and the band that holds the middle 80 % of them.
+
+    Args:
+        runs: up to four rows.
+        column: ``train`` or ``val``.
+    """
+    frames = [row.curve(column) for row in runs]
+    what = {"train": "training loss", "val": "validation loss"}[column]
+    words = [
+        f"{r.label}: from {f['mean'].iloc[0]:.2f} to {f['mean'].iloc[-1]:.2f}"
+        for r, f in zip(runs, frames, strict=True)
+    ]
+    alt = f"{what.capitalize()} over the examples seen, mean and middle 80% of the seeds. {'; '.join(words)}."
+
+    def draw(layout: Layout) -> Figure:
+        head = LINE * len(runs) + 8
+        figure, axes = new_axes(layout, left=46, right=20, top=head + 28, bottom=46, height=layout.plot)
+        for i, (row, frame) in enumerate(zip(runs, frames, strict=True)):
+            colour, marker, sign = SERIES[i]
+            axes.fill_between(frame.index, frame["low"], frame["high"], color=colour, alpha=0.15, linewidth=0)
+            axes.plot(frame.index, frame["mean"], color=colour, linewidth=1.8, gid=f"{i}-{column}")
+            axes.plot(frame.index[-1:], frame["mean"][-1:], marker, color=colour, markersize=5, clip_on=False)
+            write(axes, -46, head + 10 - LINE * i, f"{sign} {row.label}", color=colour)
+        axes.set_ylim(0, 1.06 * max(float(frame["high"].max()) for frame in frames))
+        axes.set_xlim(0, float(max(frame.index[-1] for frame in frames)))
+        axes.locator_params(nbins=5)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0, pad=6)
+        axes.set_xlabel("examples seen", loc="left", labelpad=5, alpha=0.75)
+        write(axes, -46, 12, what, alpha=0.75)
+        return figure
+
+    return Chart(draw, alt)
+
+
+def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean: bool = False) -> Chart:
+    """Test accuracy against a number that was varied, with 95 % intervals over seeds and messages.
+
+    Args:
+        points: the number to its runs.
+        xlabel: what was varied.
+        log: on a logarithmic axis.
+        clean: without the test messages that stand in the training set.
+    """
+    from ..compare import accuracy
+
+    values = sorted(points)
+    found = [accuracy(points[value], clean) for value in values]
+    mid, low, high = (100 * np.array([getattr(e, name) for e in found]) for name in ("mean", "low", "high"))
+    words = "; ".join(f"{v:g}: {m:.1f}% [{a:.1f}, {b:.1f}]" for v, m, a, b in zip(values, mid, low, high, strict=True))
+    alt = f"Test accuracy against {xlabel}, with 95% intervals. {words}."
+
+    def draw(layout: Layout) -> Figure:
+        figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=layout.plot)
+        axes.plot(values, mid, color=PALETTE["change"], linewidth=1.2, alpha=0.5)
+        axes.vlines(values, low, high, color=PALETTE["change"], linewidth=2, gid="bars")
+        axes.plot(values, mid, "o", color=PALETTE["change"], markersize=6, gid="mid")
+        if log:
+            axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(values, [f"{value:g}" for value in values], fontsize=12)
+        axes.set_ylim(max(0.0, low.min() - 3), min(101.0, high.max() + 3))
+        axes.locator_params(axis="y", nbins=5)
+        axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0, pad=6)
+        axes.set_xlabel(xlabel, loc="left", labelpad=5, alpha=0.75)
+        write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
+        return figure
+
+    return Chart(draw, alt)
+
+
+def cost(runs: Mapping[str, Runs], by: str = "seconds") -> Chart:
+    """Test accuracy against what a row costs, and the rows that no cheaper row beats.
+
+    Args:
+        runs: rows by their number or name.
+        by: ``seconds`` (prefix, training and evaluation, mean over seeds) or ``n_trainable``.
+    """
+    price = {name: float(np.mean(getattr(row, by))) for name, row in runs.items()}
+    level = {name: 100 * float(row.test.mean()) for name, row in runs.items()}
+    front: list[str] = []
+    for name in sorted(runs, key=lambda name: (price[name], -level[name])):
+        if not front or level[name] > level[front[-1]]:
+            front.append(name)
+    what = {"seconds": "seconds", "n_trainable": "trainable parameters"}[by]
+    points = "; ".join(f"{runs[n].label}: {level[n]:.1f}% for {price[n]:,.0f}" for n in front)
+    alt = f"Test accuracy of {len(runs)} rows against {what}. No cheaper row is better than these: {points}."
+
+    def draw(layout: Layout) -> Figure:
+        figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=1.3 * layout.plot)
+        axes.set_xscale("log")
+        axes.step([price[n] for n in front], [level[n] for n in front], where="post",
+                  color=PALETTE["change"], linewidth=1.2, alpha=0.6, gid="front")  # fmt: skip
+        for name in runs:
+            best = name in front
+            colour = PALETTE["change"] if best else INK
+            axes.plot(price[name], level[name], "o" if best else ".", color=colour, markersize=6, gid=f"at-{name}")
+            write(axes, 6, 7, name, at=(price[name], level[name]), xycoords="data", size=12,
+                  color=colour, alpha=1 if best else 0.75)  # fmt: skip
+        axes.locator_params(axis="y", nbins=5)
+        axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.minorticks_off()
+        axes.tick_params(length=0, pad=6)
+        axes.xaxis.set_major_formatter("{x:,.0f}" if by == "n_trainable" else "{x:g}")
+        axes.set_xlabel(what, loc="left", labelpad=5, alpha=0.75)
+        write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
+        return figure
+
+    return Chart(draw, alt)
+
+
+def agreement(runs: Mapping[str, Runs]) -> Chart:
+    """How often two rows are right or wrong on the same test message, for every pair of rows.
+
+    Dark squares are pairs that agree; the lightest pair in the picture has no ink at all.
+    """
+    from ..compare import agreement as share
+
+    names = list(runs)
+    pairs = share(list(runs.values()))
+    apart = np.triu(np.ones_like(pairs), 1) > 0
+    low = float(pairs.min())
+    i, j = np.unravel_index(int(np.argmin(np.where(apart, pairs, 2))), pairs.shape)
+    mean = float(pairs[apart].mean())
+    alt = (
+        f"Agreement of {len(names)} rows, message by message: {100 * mean:.0f}% on average over pairs; least, "
+        f"{100 * low:.0f}%, between {runs[names[i]].label} and {runs[names[j]].label}."
+    )
+
+    def draw(layout: Layout) -> Figure:
+        left = ROOM * max(map(len, names)) + 10
+        size = min(layout.width - left - 10, 24.0 * len(names))
+        figure, axes = new_axes(layout, left, layout.width - left - size, top=26, bottom=26, height=size)
+        shade = (pairs - low) / max(1e-9, 1 - low)
+        for a, b in np.ndindex(*pairs.shape):
+            if a != b:
+                ink = 0.85 * float(shade[a, b])
+                axes.fill([b, b + 1, b + 1, b], [a, a, a + 1, a + 1], color=INK, alpha=ink, linewidth=0)
+        axes.set_xlim(0, len(names))
+        axes.set_ylim(len(names), 0)
+        at = np.arange(len(names)) + 0.5
+        skip = 2 if layout is NARROW and len(names) > 12 else 1
+        axes.set_yticks(at, names, fontsize=12)
+        axes.set_xticks(at[::skip], names[::skip], fontsize=12)
+        axes.tick_params(length=0, pad=5)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        return figure
+
+    return Chart(draw, alt)

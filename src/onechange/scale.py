@@ -1,0 +1,47 @@
+"""Which scale a notebook runs on."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from .errors import UsageError, nearest
+
+SCALES = ("pocket", "gpt2")
+
+
+def scale(quiet: bool = False) -> str:
+    """``gpt2`` where there is a GPU and GPT-2's weights and the UCI messages can be had, else ``pocket``.
+
+    Says in one line which and why, unless ``quiet``. The variable ``ONECHANGE_SCALE`` decides instead where
+    it is set; the book is built with ``pocket``, whatever the machine has.
+
+    Raises:
+        UsageError: if the variable names no scale.
+    """
+    chosen, why = _choose()
+    if not quiet:
+        print(f"scale: {chosen} ({why})")
+    return chosen
+
+
+def _choose() -> tuple[str, str]:
+    if asked := os.environ.get("ONECHANGE_SCALE"):
+        if asked not in SCALES:
+            raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use pocket or gpt2")
+        return asked, "ONECHANGE_SCALE says so"
+    if not torch.cuda.is_available():
+        return "pocket", "there is no GPU here"
+    from .experiment import BASELINE
+    from .text import uci_file
+    from .tokenizer import tokenizer_for
+    from .weights import weights_file
+
+    try:
+        weights_file(BASELINE.model_size)
+        tokenizer_for("gpt2")
+        uci_file()
+    except UsageError as error:
+        return "pocket", str(error)
+    return "gpt2", torch.cuda.get_device_name()

@@ -1,0 +1,109 @@
+"""The stored results of the book: which rows, how many seeds, on what; one command makes them.
+
+    python -m onechange.studies            # what needs no download beyond the messages; `make results`
+    python -m onechange.studies gpt2-uci   # GPT-2 itself, better with a GPU
+
+Every finished run is kept in ``onechange-results``; stop at any moment, start again, and it goes on. A
+study's file in ``book/results`` is rewritten after every row.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from .engine import PrefixStore
+from .errors import UsageError
+from .experiment import BASELINE, Experiment
+from .progress import progress_bar
+from .rows import parse_rows
+from .runs import FOLDERS, Runs, runs_of, write
+from .study import Store, jobs_of, run_study, table_rows
+
+SLOW = {"9": 5, "12": 5}
+"""Rows that are run with fewer seeds."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows times seeds on one set of messages.
+
+    Attributes:
+        dataset, scale: the messages and the ladder.
+        rows: as for ``onechange table --rows``.
+        seeds: how many, from 123 upwards.
+        fewer: rows with fewer seeds than that.
+    """
+
+    dataset: str
+    scale: str
+    rows: str
+    seeds: int
+    fewer: dict[str, int] = field(default_factory=lambda: SLOW)
+
+    def experiments(self) -> dict[str, Experiment]:
+        """The rows with their first seed."""
+        return table_rows(BASELINE.but(dataset=self.dataset), parse_rows(self.rows), self.scale)
+
+
+BEYOND = "1,11,pad-mask,left-pad,mean-real,16,biases,lora-attention,lora-paper,lora-rslora,10,random-gpt2"
+
+STUDIES = {
+    "table-uci": Study("uci", "pocket", "0,1-19", 20),
+    "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
+    "beyond-uci": Study("uci", "pocket", f"{BEYOND},blocks,rank,rate,messages,noise", 5),
+    "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
+}
+OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
+
+
+def make(name: str, seeds: int, store: Store, target: Path, device: str) -> dict[str, Runs]:
+    """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
+    study, prefixes = STUDIES[name], PrefixStore()
+    rows: dict[str, Runs] = {}
+    experiments = study.experiments()
+    with progress_bar(True, total=len(experiments), unit="row", desc=name) as bar:
+        for row, e in experiments.items():
+            many = min(seeds, study.seeds, study.fewer.get(row, seeds))
+            jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
+            try:
+                rows |= runs_of(run_study(jobs, store, device=device, progress=False, prefixes=prefixes))
+                write(target / f"{name}.json", rows)
+            except UsageError as error:
+                bar.write(f"{name}, row {row}: {error}", file=sys.stderr)
+            bar.update()
+    return rows
+
+
+def main(
+    names: tyro.conf.Positional[tuple[str, ...]] = OFFLINE,
+    /,
+    seeds: int = 20,
+    out: Path = Path("onechange-results"),
+    target: Path = FOLDERS[1],
+    device: str = "auto",
+) -> None:
+    """Make stored results of the book.
+
+    Args:
+        names: which studies.
+        seeds: at most so many seeds a row.
+        out: the folder in which finished runs are kept.
+        target: the folder that the studies' files are written to.
+        device: auto, cpu, cuda, ...
+    """
+    for name in names:
+        if name not in STUDIES:
+            raise UsageError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}")
+    for name in names:
+        make(name, seeds, Store(out), target, device)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except UsageError as error:
+        sys.exit(f"onechange.studies: {error}")
