@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Attention(nn.Module):
         whole = all(type(layer) is nn.Linear or hasattr(layer, "affine") for layer in (self.key, self.value))
         return whole and view.at is not None and view.at.size(-1) * self.n_heads < self.key.weight.size(-1)
 
-    def few(self, x: Tensor, norm: nn.Module, view: View) -> Tensor:
+    def few(self, x: Tensor, norm: nn.LayerNorm, view: View) -> Tensor:
         """``self(norm(x), view)`` without a key, a value or a scaled norm for any token: ``(B, Q, C)``.
 
         With ``norm(x) = g * n + h``, a score ``q . (W_k norm(x) + b_k)`` is ``(g * q W_k) . n + q . b_k`` and
@@ -178,7 +179,8 @@ class Block(nn.Module):
 
 class GPT(nn.Module):
     """The whole model. ``head`` is ``None`` while it is a language model (its output is then tied to
-    the token embedding) and ``Linear(C, K)`` once it classifies.
+    the token embedding) and ``Linear(C, K)`` once it classifies. With ``checkpointing`` a block keeps
+    nothing but its input for the backward pass, and is computed once more there (Chen et al., 2016).
 
     The parts run separately too: ``model.read(model.run(model.embed(ids)))`` is
     ``model(ids)``; a cached prefix is ``run`` stopped early.
@@ -194,6 +196,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.emb_dim)
         self.head = None
+        self.checkpointing = False
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token plus position embedding: ids ``(B, T)`` to ``(B, T, C)``."""
@@ -206,8 +209,10 @@ class GPT(nn.Module):
         """
         last = len(self.blocks) - 1
         everywhere = View(None, view.keys)
+        recompute = self.checkpointing and torch.is_grad_enabled()
         for i in range(start, len(self.blocks) if stop is None else stop):
-            x = self.blocks[i](x, view if i == last else everywhere)
+            block, asked = self.blocks[i], view if i == last else everywhere
+            x = checkpoint(block, x, asked, use_reentrant=False) if recompute else block(x, asked)
         return x
 
     def read(self, x: Tensor) -> Tensor:
