@@ -28,6 +28,7 @@ test-all: $(READY) ## every test, the slow ones too
 book: $(READY) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
+	$(PY) book/_ext/live.py
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
 	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
