@@ -51,9 +51,8 @@ WARM = 3
 
 def messages_of(e: Experiment, n: dict[str, int] | None = None) -> dict[str, Tokens]:
     """Random tokens with the lengths of an experiment's messages, ``n`` of each split or all of them."""
-    lengths, T, _ = lengths_of(e)
+    (lengths, T, _), splits = lengths_of(e), {}
     rng, V = np.random.default_rng(0), shape_of(e.model_size).vocab_size
-    splits = {}
     for name, every in lengths.items():
         some = every[: n[name] if n else None]
         ids = torch.from_numpy(rng.integers(0, V - 1, (len(some), T)))
@@ -262,22 +261,14 @@ def measure_bars(device: str, rows: str) -> dict[str, Any]:
         print(f"row {row}: prefix {prefixes[row]:.1f} s, training and evaluation {seconds[row]:.1f} s", flush=True)
     first = BASELINE.at(scale)
     alone, twenty = (whole(first, store, place, seeds).seconds for seeds in (1, 20))
-    print(
-        f"row 1, prefix in hand: one seed {alone:.2f} s, twenty {twenty:.2f} s: {twenty / alone:.1f} times", flush=True
-    )
+    print(f"row 1, prefix in hand: {alone:.2f} s; twenty seeds {twenty:.2f} s, {twenty / alone:.1f} times that")
     floors = {row: floor_of(ROWS[row].at(scale), place) for row in (5, *(9,) * (place.type == "cuda"))}
     for row, found in floors.items():
         print(f"row {row}, a step: {found['step']:.4f} s, {found['ratio']:.1f} times its floor", flush=True)
     total = sum(seconds.values()) + sum(prefixes.values())
     print(f"{len(seconds)} rows: {total:.0f} s")
-    return {
-        "scale": scale,
-        "total": total,
-        "rows": seconds,
-        "prefixes": prefixes,
-        "seeds": [alone, twenty],
-        "floors": floors,
-    }
+    more = {"seeds": [alone, twenty], "floors": floors}
+    return {"scale": scale, "total": total, "rows": seconds, "prefixes": prefixes} | more
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
