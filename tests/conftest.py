@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import importlib.util
 import ipaddress
 import json
 import os
 import shutil
 import socket
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
 from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
@@ -186,3 +190,83 @@ def toy_of(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def toy(toy_of: Callable[..., Path]) -> Path:
     """A three-block GPT-2 folder with its own vocabulary: needs nothing from outside."""
     return toy_of()
+
+
+# -- the built book in a browser ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def build() -> Path:
+    need((BUILD / "index.html").exists(), "there is no built book: run `make book` first")
+    return BUILD
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    need(importlib.util.find_spec("playwright"), "playwright is not installed")
+    from playwright.sync_api import Error, sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        except Error as error:
+            need(False, f"there is no Chromium to look at the book with: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def server(build: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(build))
+    ) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["http", "file"])
+def origin(request: pytest.FixtureRequest, server: str) -> str:
+    """Where the book is read from: a server, or the disk."""
+    return server if request.param == "http" else BUILD.as_uri()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable]:
+    """Open an address. In the end no page may have logged an error or asked another host for anything."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(address: str, viewport: dict = DESK, theme: str = "light"):
+        context = browser.new_context(viewport=viewport, color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
+        home = BUILD.as_uri() if address.startswith("file:") else "http://127.0.0.1:"
+
+        def request(request) -> None:
+            if not request.url.startswith((home, "data:", "blob:")):
+                complaints.append(f"asked for {request.url}")
+
+        def listen(message) -> None:  # the page that sends one on from index.html names no icon
+            if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+                complaints.append(message.text)
+
+        page.on("request", request)
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address, wait_until="load")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []

@@ -25,8 +25,9 @@ from onechange.experiment import Experiment
 from onechange.lora import LoRALinear
 from onechange.model import ALL, GPT, View
 from onechange.rows import TABLE
+from onechange.schedule import Look, Step, schedule
 from onechange.text import Messages, load_messages
-from onechange.train import Autocast, Look, Step, Trainer, run, schedule, tokenizer_of
+from onechange.train import Autocast, Trainer, run, tokenizer_of
 
 Make = Callable[..., Experiment]
 
@@ -98,7 +99,7 @@ def few_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: 
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few messages, losses noted every five batches so that short runs have a curve, prefixes in many chunks."""
-    monkeypatch.setattr(train, "EVAL_EVERY", 5)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", 5)
     monkeypatch.setattr(engine, "CHUNK_TOKENS", 400)
     monkeypatch.setattr(train, "load_messages", few_messages)
 
@@ -533,7 +534,7 @@ def test_the_order_is_the_published_one(
     sizes: tuple[int, int], flags: dict, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step and every evaluation reads the messages that the published loops read, in their order."""
-    monkeypatch.setattr(train, "EVAL_EVERY", 50)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", 50)
     e = make(1, **({"num_epochs": 2} | flags))
     found: list[tuple[str, Any, Any]] = []
     torch.manual_seed(1)  # of no influence
@@ -559,7 +560,7 @@ def test_how_often_what_happens(
     flags: dict, points: int, steps: int, examples: int, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5 epochs over 1,045 messages: 13 loss points, or 105 where messages come one by one."""
-    monkeypatch.setattr(train, "EVAL_EVERY", 50)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", 50)
     events = list(schedule(make(1, num_epochs=5, **flags), 1045, 149))
     losses = [event for event in events if isinstance(event, Look) and event.kind == "losses"]
     assert len(losses) == points
@@ -704,7 +705,7 @@ def test_a_loss_that_is_not_a_number(make: Make) -> None:
 
 def test_outputs_that_are_not_numbers_at_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong after the last note of the loss is found too."""
-    monkeypatch.setattr(train, "EVAL_EVERY", 1000)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", 1000)
 
     def spoil(result: Result) -> None:
         result.model.head.weight.data.fill_(math.nan)

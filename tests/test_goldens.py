@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from onechange import run, train
+from onechange import run
 from onechange.experiment import Experiment
 from onechange.rows import TABLE
 from onechange.text import load_messages
@@ -61,7 +61,7 @@ def test_the_publishers_own_numbers(row: int, reference: Path, tiny: Path) -> No
 @pytest.mark.parametrize("row", POCKET_ROWS)
 def test_the_projects_own_numbers(row: int, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every loss to 1e-4, every accuracy exactly, on pocket messages with a toy model."""
-    monkeypatch.setattr(train, "EVAL_EVERY", EVERY)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", EVERY)
     kept = json.loads(FILE.read_text())
     golden = kept["rows"][str(row)]
     assert kept["messages"] == load_messages("pocket").digest, "the messages have changed: python tests/test_goldens.py"

@@ -23,7 +23,7 @@ CACHED = [
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses noted every five batches, so that short runs have a curve."""
-    monkeypatch.setattr(train, "EVAL_EVERY", 5)
+    monkeypatch.setattr("onechange.schedule.EVAL_EVERY", 5)
 
 
 @pytest.fixture

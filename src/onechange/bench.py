@@ -37,9 +37,10 @@ from .memory import Split
 from .plan import PARTS, Part, calls_of, lengths_of
 from .result import Result
 from .rows import ROWS, TABLE, parse_rows
+from .schedule import Look, Step, schedule
 from .seeds import stack
 from .text import Tokens
-from .train import Look, Step, Trainer, _fit, schedule
+from .train import Trainer, _fit
 from .weights import shape_of
 
 How = Literal["engine", "plain", "trainer"]
@@ -83,8 +84,7 @@ def peak_memory(device: torch.device) -> float:
         return float(torch.cuda.max_memory_allocated(device))
     import resource  # not on Windows
 
-    unit = 1.0 if sys.platform == "darwin" else 1024.0
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 @dataclass(frozen=True)

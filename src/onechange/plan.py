@@ -23,9 +23,10 @@ from .engine import CHUNK_TOKENS, Reader
 from .errors import UsageError
 from .experiment import Experiment
 from .memory import EVALUATED, RUNTIME, Memory, Sketch, Split, free_memory, memory_of, nearest_that_fits, per_block
+from .schedule import Look, Step, schedule
 from .text import load_messages, uci_is_here
 from .tokenizer import gpt2_files_are_here
-from .train import Look, Step, _tokens, schedule, tokenizer_of
+from .train import _tokens, tokenizer_of
 from .weights import shape_of
 
 UCI_SPLIT = {"train": 1045, "val": 149, "test": 300}

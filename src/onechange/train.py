@@ -1,18 +1,17 @@
-"""The training loop: the published schedule, the steps, the evaluations, the result."""
+"""The training loop: the steps, the evaluations, the result."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
@@ -22,84 +21,11 @@ from .memory import advised
 from .model import GPT
 from .progress import progress_bar
 from .result import Result, environment
+from .schedule import Look, Step, schedule
 from .stop import stoppable
 from .text import Messages, Tokens, encode, load_messages, padded_length, seen_in_training, with_wrong_labels
 from .tokenizer import Tokenizer, tokenizer_for
 from .weights import folder_of, hash_of, shape_of
-
-EVAL_EVERY = 50  # training batches between two notes of the loss
-EVAL_BATCHES = 5  # batches that such a note, and an epoch's accuracy, look at
-
-
-@dataclass(frozen=True)
-class Step:
-    """Move the weights by the mean gradient of these batches of message indices."""
-
-    batches: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Look:
-    """Evaluate on batches of training and validation messages; ``kind`` says what for.
-
-    ``losses`` after a training batch (``step``, ``examples`` so far), ``accuracies`` after an epoch,
-    ``final`` over everything.
-    """
-
-    kind: str
-    train: list[np.ndarray]
-    val: list[np.ndarray]
-    step: int = 0
-    examples: int = 0
-
-
-def schedule(e: Experiment, n_train: int, n_val: int) -> Iterator[Step | Look]:
-    """Everything a run does, in order, as lists of message indices.
-
-    Real data loaders over indices draw the order from PyTorch's global generator, as the published
-    script did: every pass over one, an evaluation's too, moves that generator, so the order of the
-    training messages depends on each evaluation before it.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(e.seed)
-        train = DataLoader(_Indices(n_train), e.batch_size, shuffle=True, drop_last=True)
-        val = DataLoader(_Indices(n_val), e.batch_size)
-        events = list(_events(e, train, val))
-    yield from events
-
-
-class _Indices(Dataset[int]):
-    """The numbers from 0 to ``n - 1``, as a data set."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
-
-
-def _events(e: Experiment, train: DataLoader, val: DataLoader) -> Iterator[Step | Look]:
-    step, examples = 0, 0
-    for _ in range(e.num_epochs):
-        window: list[np.ndarray] = []
-        for i, batch in enumerate(train):
-            window.append(batch.numpy())
-            if len(window) == e.accumulation_steps or i == len(train) - 1:
-                yield Step(window)
-                window = []
-            examples += len(batch)
-            if step % EVAL_EVERY == 0:
-                yield Look("losses", _first(train), _first(val), step, examples)
-            step += 1
-        yield Look("accuracies", _first(train), _first(val))
-    yield Look("final", [b.numpy() for b in train], [b.numpy() for b in val])
-
-
-def _first(loader: DataLoader) -> list[np.ndarray]:
-    return [batch.numpy() for _, batch in zip(range(EVAL_BATCHES), loader, strict=False)]
 
 
 class Trainer:
