@@ -7,8 +7,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 STUDIES ?=
+BENCH ?=
 
-.PHONY: test test-all book results lint readme clean help
+.PHONY: test test-all book results bench lint readme clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ lint: $(READY) ## ruff and mypy
 
 results: $(READY) ## the stored results of the book, hours; stop and start again as you like
 	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
+
+bench: $(READY) ## speed beside the plain loop and Hugging Face's Trainer; BENCH="--bars" for whole runs
+	$(PY) -m onechange.bench $(BENCH)
 
 readme: $(READY) ## the README's table of rows, from the package
 	$(PY) -c 'from onechange.rows import update_readme; update_readme()'

@@ -1,4 +1,4 @@
-"""The command line: ``onechange run | table | compare | show | predict | cache | pretrain``.
+"""The command line: ``onechange run | plan | table | compare | show | predict | cache | pretrain``.
 
 The flags of an experiment are made from :class:`~onechange.experiment.Experiment` by tyro; nothing
 is written twice. What a user can mend ends as one line on standard error and status 2.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import sys
 from dataclasses import dataclass, field, replace
@@ -42,11 +43,34 @@ class Run(Computes):
             check_target(self.save, self.merge, self.experiment)
         elif self.merge:
             raise UsageError("merge has no effect without --save")
-        result = run(self.experiment, device=self.device, store=self.store)
+        again = self.checkpointing == "on"
+        result = run(self.experiment, device=self.device, store=self.store, checkpointing=again)
         if self.save is not None and not result.error:
             save(result, self.save, self.merge)
         print(result.to_json() if self.json else f"{result.command}\n{result}")
         return 1 if result.error else 0
+
+
+@dataclass
+class Plan:
+    """Say what a run will cost: parameters, operations, memory, time. Nothing is downloaded."""
+
+    experiment: Flags = field(default_factory=Experiment)
+    device: str = "auto"
+    """Where it would run: auto, cpu, cuda, ..."""
+    memory: float | None = None
+    """Gigabytes to plan for, instead of what is free on the device."""
+    checkpointing: Literal["on", "off"] = "off"
+    """Plan for blocks that are computed twice instead of kept."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __call__(self) -> int:
+        from .plan import make_plan
+
+        plan = make_plan(self.experiment, self.device, self.memory, self.checkpointing == "on")
+        print(json.dumps(plan.to_dict()) if self.json else plan)
+        return 0
 
 
 @dataclass
@@ -155,12 +179,12 @@ class Pretrain:
 
 
 COMMANDS = {
-    "run": Run, "table": Table, "compare": Compare, "show": Show,
+    "run": Run, "plan": Plan, "table": Table, "compare": Compare, "show": Show,
     "predict": Predict, "cache": Cache, "pretrain": Pretrain,
 }  # fmt: skip
 
 
-def parse(argv: list[str]) -> Run | Table | Compare | Show | Predict | Cache | Pretrain:
+def parse(argv: list[str]) -> Run | Plan | Table | Compare | Show | Predict | Cache | Pretrain:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
     return read(COMMANDS, argv)
 
@@ -181,6 +205,12 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except UsageError as error:
         return complain(str(error))
+    except (MemoryError, RuntimeError) as error:
+        from .memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return complain("out of memory: onechange plan says what a run needs, and what would fit")
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

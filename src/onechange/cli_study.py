@@ -25,6 +25,8 @@ class Computes:
     """Where to compute: auto, cpu, cuda, ..."""
     prefix_memory: float = 2.0
     """Gigabytes of prefix outputs to keep in memory; a larger one lies in a file of the cache."""
+    checkpointing: Literal["on", "off"] = "off"
+    """Compute every block twice instead of keeping what it computed: the same numbers in less memory."""
 
     @property
     def store(self) -> PrefixStore:
@@ -80,7 +82,10 @@ class Study(Computes):
             raise UsageError("scale and model_size both name the models: give one of them")
         experiments = table_rows(self.experiment, rows, self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
-        return run_study(jobs_of(experiments, seeds), Store(self.out), device=self.device, prefixes=self.store)
+        return run_study(
+            jobs_of(experiments, seeds), Store(self.out),
+            device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
+        )  # fmt: skip
 
 
 @dataclass

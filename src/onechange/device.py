@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -66,15 +66,21 @@ def matrix_products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def product_rate(dtype: torch.dtype, device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:
-    """Floating-point operations a second in products of ``(size, size)`` matrices, measured now."""
+def product_rate(
+    dtype: torch.dtype,
+    device: torch.device,
+    size: int = 1024,
+    seconds: float = 0.3,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Floating-point operations a second in products of ``(size, size)`` matrices, measured by the clock ``now``."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     (a @ b).sum().item()  # the first call sets things up
-    n, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    n, began = 0, now()
+    while now() - began < seconds:
         (a @ b)[0, 0].item()
         n += 1
-    return 2 * size**3 * n / (time.perf_counter() - began)
+    return 2 * size**3 * n / (now() - began)
 
 
 def faster_precision(device: torch.device) -> str:

@@ -98,7 +98,8 @@ class Experiment:
     lora_scaling: Literal["table", "paper", "rslora"] = "table"
     """LoRA: multiply by alpha (table), alpha / r (paper), or alpha / sqrt(r) (rslora)."""
     precision: Precision = "auto"
-    """Numbers to compute with: fp32, tf32, bf16, fp16, or auto (the fastest that suits the device)."""
+    """Numbers to compute with: fp32, tf32, bf16, fp16, or auto: bf16 on a GPU that has it, fp16 for the frozen
+    part on an older one, fp32 on a processor (so that results can be compared)."""
     prefix_cache: Literal["on", "off"] = "on"
     """Compute what lies before the first trained parameter once (on), or at every step (off)."""
     seed: int = 123

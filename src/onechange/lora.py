@@ -61,7 +61,9 @@ class LoRALinear(nn.Module):
         """The adapted layer: ``(..., in)`` to ``(..., out)``."""
         if self.merged:
             return F.linear(x, self.weight, self.bias)
-        return self.base(x) + (self.scale * (x @ self.A)) @ self.B  # (..., out); scaled while it is thin
+        y = self.base(x)  # (..., out)
+        thin = self.scale * (x @ self.A)  # (..., r)
+        return torch.addmm(y.flatten(0, -2), thin.flatten(0, -2), self.B).view_as(y)  # y + thin B, in one pass
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

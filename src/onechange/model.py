@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ class Block(nn.Module):
 
 class GPT(nn.Module):
     """The whole model. ``head`` is ``None`` while it is a language model (its output is then tied to
-    the token embedding) and ``Linear(C, K)`` once it classifies.
+    the token embedding) and ``Linear(C, K)`` once it classifies. With ``checkpointing`` a block keeps
+    nothing but its input for the backward pass, and is computed once more there (Chen et al., 2016).
 
     The parts run separately too: ``model.read(model.run(model.embed(ids)))`` is
     ``model(ids)``; a cached prefix is ``run`` stopped early.
@@ -194,6 +196,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.emb_dim)
         self.head = None
+        self.checkpointing = False
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token plus position embedding: ids ``(B, T)`` to ``(B, T, C)``."""
@@ -206,8 +209,10 @@ class GPT(nn.Module):
         """
         last = len(self.blocks) - 1
         everywhere = View(None, view.keys)
+        recompute = self.checkpointing and torch.is_grad_enabled()
         for i in range(start, len(self.blocks) if stop is None else stop):
-            x = self.blocks[i](x, view if i == last else everywhere)
+            block, asked = self.blocks[i], view if i == last else everywhere
+            x = checkpoint(block, x, asked, use_reentrant=False) if recompute else block(x, asked)
         return x
 
     def read(self, x: Tensor) -> Tensor:

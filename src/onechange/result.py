@@ -144,7 +144,8 @@ class Result:
     def __str__(self) -> str:
         parts = [f"{split} {100 * value:.2f}%" for split, value in self.final.items()]
         words = ", ".join(parts) if parts else self.error
-        return f"{words} ({self.n_trainable:,} trainable parameters, {self.seconds:.1f} s)"
+        how = "".join(f", {self.environment[name]}" for name in ("device", "precision") if name in self.environment)
+        return f"{words} ({self.n_trainable:,} trainable parameters, {self.seconds:.1f} s{how})"
 
 
 def finite(value: Any) -> Any:

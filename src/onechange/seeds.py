@@ -30,17 +30,21 @@ def stacked(tensors: list[Tensor]) -> nn.Parameter:
 
 
 class Linears(nn.Module):
-    """A linear layer for each seed."""
+    """A linear layer for each seed. Weights lie as ``(S, in, out)``, the way their gradients come out of a product."""
 
     affine = True  # its weight and bias are all there is to it, as with a plain layer
 
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
-        self.weight = stacked([layer.weight for layer in layers])  # (S, out, in)
+        self.transposed = stacked([layer.weight.T.contiguous() for layer in layers])  # (S, in, out)
         self.bias = stacked([layer.bias for layer in layers])  # (S, out)
 
+    @property
+    def weight(self) -> Tensor:
+        return self.transposed.mT  # (S, out, in)
+
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.weight.mT)
+        y = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.transposed)
         return y.unflatten(1, x.shape[1:-1])
 
 

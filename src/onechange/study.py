@@ -154,6 +154,7 @@ def run_study(
     device: str = "auto",
     progress: bool = True,
     prefixes: PrefixStore | None = None,
+    checkpointing: bool = False,
     done: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is not in the store yet; return the records of all jobs, in order.
@@ -170,7 +171,7 @@ def run_study(
             later = []
             for group in _groups(waiting, most):
                 bar.set_description(f"row {group[0][0].row}, seed {group[0][0].experiment.seed}")
-                records, busy = _run_group(group, store, device, prefixes, patience)
+                records, busy = _run_group(group, store, device, prefixes, checkpointing, patience)
                 later += busy
                 bar.update(len(records))
                 for record in records:
@@ -197,7 +198,7 @@ def _groups(waiting: Sequence[Keyed], most: int) -> Iterator[list[Keyed]]:
 
 
 def _run_group(
-    group: list[Keyed], store: Store, device: str, prefixes: PrefixStore, patience: float
+    group: list[Keyed], store: Store, device: str, prefixes: PrefixStore, checkpointing: bool, patience: float
 ) -> tuple[list[dict[str, Any]], list[Keyed]]:
     """Do what is neither done nor being done by another process; the records, and what was left to others."""
     with ExitStack() as held:
@@ -218,7 +219,7 @@ def _run_group(
             if is_baseline(missing[0][0].row):
                 made = [baseline_result(missing[0][0].row, e)]
             else:
-                made = run_seeds(e, seeds, device=device, progress=False, store=prefixes)
+                made = run_seeds(e, seeds, device=device, progress=False, store=prefixes, checkpointing=checkpointing)
             for (job, key), result in zip(missing, made, strict=True):
                 store.save(key, {"rows": [job.row], "key": key} | result.to_dict())
         records = [_noted(store, key, job.row) for job, key in mine]

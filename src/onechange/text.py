@@ -110,6 +110,11 @@ def uci_file() -> Path:
     return path
 
 
+def uci_is_here() -> bool:
+    """Whether the UCI messages can be had without a download."""
+    return (root() / UCI_MEMBER).exists() or any(root().glob("*.zip"))
+
+
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".tsv": lambda path: pd.read_csv(
         path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False, index_col=False

@@ -26,10 +26,11 @@ END = "<|endoftext|>"
 SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 # tiktoken names a file in its cache by the SHA-1 of its address.
-GPT2_FILES = (
-    "vocab.bpe (as 6d1cbeee0f20b3d9449abfede4726ed8212e3aee) and "
-    "encoder.json (as 6c7ea1a7e38e3a7f062df639a5b80947f075ffe6)"
-)
+# GPT-2's two files, and the names that tiktoken gives them in its cache.
+GPT2_FILES = {
+    "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
+    "encoder.json": "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
+}
 
 POCKET_RANKS = Path(__file__).parent / "pocket" / "tokenizer.tiktoken"
 
@@ -158,8 +159,14 @@ def gpt2_encoding() -> tiktoken.Encoding:
     try:
         return tiktoken.get_encoding("gpt2")
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
-        place = Path(os.environ["TIKTOKEN_CACHE_DIR"])
-        raise missing("GPT-2's tokenizer", GPT2_FILES, place, error) from None
+        files = " and ".join(f"{name} (as {digest})" for name, digest in GPT2_FILES.items())
+        raise missing("GPT-2's tokenizer", files, Path(os.environ["TIKTOKEN_CACHE_DIR"]), error) from None
+
+
+def gpt2_files_are_here() -> bool:
+    """Whether GPT-2's tokenizer can be had without a download."""
+    place = Path(os.environ.get("TIKTOKEN_CACHE_DIR", root() / "tiktoken"))
+    return all((place / name).is_file() for name in GPT2_FILES.values())
 
 
 def _from_json(path: Path, vocab_size: int) -> Tokenizer:

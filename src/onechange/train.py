@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
+from .memory import advised
 from .model import GPT
 from .progress import progress_bar
 from .result import Result, environment
@@ -100,6 +102,7 @@ def run(
     store: PrefixStore | None = None,
     watch: Callable[[Result], bool | None] | None = None,
     stop: Callable[[], bool] | None = None,
+    checkpointing: bool = False,
 ) -> Result:
     """Finetune, evaluate, and return a :class:`Result` (with the model as ``result.model``).
 
@@ -111,12 +114,17 @@ def run(
         store: where to look for, and keep, the outputs of the frozen prefix.
         watch: called with the result so far after every note of the loss; ``False`` stops the run.
         stop: asked before every block of the model, many times a step; ``True`` stops the run.
+        checkpointing: compute a block once more in the backward pass instead of keeping what it
+            computed: the same numbers in less memory, and in more time.
 
     Raises:
-        UsageError: if something needed is not there, before anything is computed.
+        UsageError: if something needed is not there, before anything is computed; or if memory runs out.
     """
     seeds = [experiment.seed if seed is None else seed]
-    return run_seeds(experiment, seeds, device=device, progress=progress, store=store, watch=watch, stop=stop)[0]
+    return run_seeds(
+        experiment, seeds,
+        device=device, progress=progress, store=store, watch=watch, stop=stop, checkpointing=checkpointing,
+    )[0]  # fmt: skip
 
 
 def share(e: Experiment) -> bool:
@@ -135,6 +143,7 @@ def run_seeds(
     store: PrefixStore | None = None,
     watch: Callable[[Result], bool | None] | None = None,
     stop: Callable[[], bool] | None = None,
+    checkpointing: bool = False,
 ) -> list[Result]:
     """Finetune with several seeds at once: the same as :func:`run` for each, to rounding, and sooner.
 
@@ -143,7 +152,8 @@ def run_seeds(
     """
     es = [experiment.but(seed=seed).resolved() for seed in seeds]
     if len(seeds) > 1 and not share(experiment):
-        return [run(e, device=device, progress=progress, store=store, watch=watch, stop=stop) for e in es]
+        alone: dict[str, Any] = {"device": device, "progress": progress, "store": store, "watch": watch, "stop": stop}
+        return [run(e, checkpointing=checkpointing, **alone) for e in es]
     e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
     tokenizer = tokenizer_of(e)
@@ -153,7 +163,8 @@ def run_seeds(
     tokens, max_length = _tokens(e, messages, tokenizer)
     seen = seen_in_training(messages.train[: e.train_size], messages.test)
 
-    model = (build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))).to(place)
+    model = build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))
+    model.checkpointing = checkpointing
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) // len(es)
     n_parameters = n_trainable + sum(p.numel() for p in model.parameters() if not p.requires_grad)
     made = environment(place, precision, weights, messages.digest) | {"seeds_together": len(es)}
@@ -167,7 +178,9 @@ def run_seeds(
     store = PrefixStore() if store is None else store
     splits: dict[str, Inputs] = {}
     began = time.perf_counter()
-    with matrix_products(precision), stoppable(model, stop, results):
+    shape = sum(len(split) for split in tokens.values()), max(split.ids.size(1) for split in tokens.values())
+    with advised(e, shape, place, checkpointing), matrix_products(precision), stoppable(model, stop, results):
+        model.to(place)
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision, progress) for name, split in tokens.items()}
         began = time.perf_counter()

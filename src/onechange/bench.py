@@ -1,0 +1,350 @@
+"""How fast this package is, beside the plain loop and beside Hugging Face's Trainer, on one machine.
+
+    python -m onechange.bench                        # `make bench`: GPT-2 small, rows 1, 2, 3, 5, 11, 16
+    python -m onechange.bench --size pocket-small --quick
+    python -m onechange.bench --bars                 # whole runs: the GPT-2 ladder on a GPU, else pocket
+
+Weights are random at true size and tokens are random at the messages' lengths: time depends on neither.
+Every measurement has a process of its own. A step, an evaluated message and a message's prefix are timed over
+a few dozen and scaled up to the published schedule; ``--bars`` runs the engine from start to end. The Trainer
+reads the last real token in every row: its model computes all positions of all blocks anyway.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from .device import Autocast, choose_device, choose_precision, matrix_products, product_rate
+from .engine import PrefixStore, add_new_layers, build, prepare, trunk
+from .errors import UsageError
+from .experiment import BASELINE, Experiment
+from .files import write_atomically
+from .memory import Split
+from .plan import PARTS, Part, calls_of, lengths_of
+from .result import Result
+from .rows import ROWS, TABLE, parse_rows
+from .schedule import Look, Step, schedule
+from .seeds import stack
+from .text import Tokens
+from .train import Trainer, _fit
+from .weights import shape_of
+
+How = Literal["engine", "plain", "trainer"]
+"""This engine; its plain loop (``--prefix_cache off``); Hugging Face's Trainer, with peft for LoRA."""
+
+WARM = 3
+"""Steps that are not timed: the first ones set things up."""
+
+
+def messages_of(e: Experiment, n: dict[str, int] | None = None) -> dict[str, Tokens]:
+    """Random tokens with the lengths of an experiment's messages, ``n`` of each split or all of them."""
+    (lengths, T, _), splits = lengths_of(e), {}
+    rng, V = np.random.default_rng(0), shape_of(e.model_size).vocab_size
+    for name, every in lengths.items():
+        some = every[: n[name] if n else None]
+        ids = torch.from_numpy(rng.integers(0, V - 1, (len(some), T)))
+        splits[name] = Tokens(ids, some, torch.from_numpy(rng.integers(0, 2, len(some))))
+    return splits
+
+
+def now() -> float:
+    """Seconds by the wall's clock; with one thread on a processor those that this process had, so that what
+    else a machine does counts less."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    elif torch.get_num_threads() == 1:
+        return time.process_time()
+    return time.perf_counter()
+
+
+def clock(what: Callable[[], Any]) -> float:
+    """Seconds of a call."""
+    began = now()
+    what()
+    return now() - began
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes at the peak: on a GPU PyTorch's tensors, else the process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much of everything a whole run does: steps, evaluated messages, and messages in all splits."""
+
+    steps: int
+    evaluated: int
+    messages: int
+
+    @classmethod
+    def of(cls, e: Experiment) -> Amount:
+        lengths, _, _ = lengths_of(e)
+        events = list(schedule(e, len(lengths["train"]), len(lengths["val"])))
+        seen = [len(batch) for event in events if isinstance(event, Look) for batch in (*event.train, *event.val)]
+        steps = sum(isinstance(event, Step) for event in events)
+        return cls(steps, sum(seen) + len(lengths["test"]), sum(map(len, lengths.values())))
+
+
+def measure(e: Experiment, how: How, steps: int, device: str) -> dict[str, Any]:
+    """One way to do one row: seconds a step, an evaluated message and a message's prefix, scaled to a whole run."""
+    e = e.but(weights="random", prefix_cache="on" if how == "engine" else "off").resolved()
+    place = choose_device(device)
+    precision, amount = choose_precision(e.precision, place), Amount.of(e)
+    window = e.batch_size * e.accumulation_steps
+    few = {"train": window * (WARM + steps), "val": 8 * steps, "test": 8}
+    one = (_trainer if how == "trainer" else _engine)(e, messages_of(e, few), steps, place, precision)
+    seconds = {
+        "prefix": one["prefix"] * amount.messages,
+        "training": one["step"] * amount.steps,
+        "evaluation": one["message"] * amount.evaluated,
+    }
+    lengths, T, assumed = lengths_of(e)
+    calls, split = calls_of(e, lengths, T, how != "engine"), Split.of(e)
+    operations = sum(Part(p, e, split, how != "engine").operations(calls[p]) for p in PARTS if calls[p])
+    rate = product_rate(torch.bfloat16 if precision == "bf16" else torch.float32, place, now=now)
+    total = sum(seconds.values())
+    kept = 4 * one["row_size"] * (amount.messages - sum(few.values())) * (one["prefix"] > 0)
+    return {
+        "how": how, "seconds": total, "parts": seconds, "per_step": one["step"], "steps_timed": steps,
+        "peak_bytes": peak_memory(place) + max(0, kept), "operations": operations,
+        "rate": operations / total, "machine_rate": rate, "precision": precision, "assumed": assumed,
+    }  # fmt: skip
+
+
+def _engine(
+    e: Experiment, tokens: dict[str, Tokens], steps: int, place: torch.device, precision: str
+) -> dict[str, float]:
+    """This package, cached or plain as the experiment says."""
+    model, autocast = build(e, 2).to(place), Autocast(precision, place)
+    with matrix_products(precision):
+        with autocast(prefix=True):  # once to set up, once to time
+            warm = {name: replace(part, ids=part.ids[:8], lengths=part.lengths[:8]) for name, part in tokens.items()}
+            prepare(model, e, warm["val"], PrefixStore(), precision)
+            began = now()
+            splits = {name: prepare(model, e, part, PrefixStore(), precision) for name, part in tokens.items()}
+            prefix = (now() - began) / sum(map(len, tokens.values())) * (splits["val"].stage > 0)
+        trainer = Trainer(model, e, splits, autocast)
+        window = e.batch_size * e.accumulation_steps
+        order = [np.split(np.arange(i * window, (i + 1) * window), e.accumulation_steps) for i in range(WARM + steps)]
+        for batches in order[:WARM]:
+            trainer.step(Step(batches))
+        began = now()
+        for batches in order[WARM:]:
+            trainer.step(Step(batches))
+        step = (now() - began) / steps
+        seen = np.split(np.arange(len(tokens["val"])), range(8, len(tokens["val"]), 8))
+        message = clock(lambda: trainer.evaluate("val", seen)) / len(tokens["val"])
+    row = splits["val"].x[0]
+    return {"step": step, "message": message, "prefix": prefix, "row_size": row.numel() * row.is_floating_point()}
+
+
+def _trainer(
+    e: Experiment, tokens: dict[str, Tokens], steps: int, place: torch.device, precision: str
+) -> dict[str, float]:
+    """Hugging Face's ``GPT2ForSequenceClassification`` with its Trainer; peft's adapters for LoRA."""
+    import transformers
+    from transformers import Trainer as HFTrainer
+
+    shape = shape_of(e.model_size)
+    assert e.learning_rate is not None
+    config = transformers.GPT2Config(
+        vocab_size=shape.vocab_size, n_positions=shape.context_length, n_embd=shape.emb_dim, n_layer=shape.n_layers,
+        n_head=shape.n_heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        pad_token_id=shape.vocab_size - 1, bos_token_id=shape.vocab_size - 1, eos_token_id=shape.vocab_size - 1,
+    )  # fmt: skip
+    model: Any = transformers.GPT2ForSequenceClassification(config)
+    if e.uses_lora:
+        from peft import LoraConfig, get_peft_model
+
+        layers = ["c_attn", "c_proj", "c_fc"]
+        model = get_peft_model(model, LoraConfig("SEQ_CLS", r=e.lora_rank, target_modules=layers, fan_in_fan_out=True))
+    elif e.trainable_layers != "all":
+        blocks = {"last_block": e.trainable_blocks, "last_two_blocks": 2}.get(e.trainable_layers, 0)
+        model.transformer.requires_grad_(False)
+        for part in (
+            *model.transformer.h[len(model.transformer.h) - blocks :],
+            *[model.transformer.ln_f] * (blocks > 0),
+        ):
+            part.requires_grad_(True)
+    ended: list[float] = []
+
+    class Clock(transformers.TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ended.append(now())
+
+    def examples(split: Tokens) -> Any:
+        ends = split.lengths if e.no_padding else [split.ids.size(1)] * len(split)
+        return [
+            {"input_ids": ids[:n], "labels": label} for ids, n, label in zip(split.ids, ends, split.labels, strict=True)
+        ]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder, max_steps=WARM + steps, per_device_train_batch_size=e.batch_size,
+            per_device_eval_batch_size=e.batch_size, gradient_accumulation_steps=e.accumulation_steps,
+            learning_rate=e.learning_rate, weight_decay=e.weight_decay, bf16=precision == "bf16",
+            use_cpu=place.type == "cpu", report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        trainer: Any = HFTrainer(model, arguments, train_dataset=examples(tokens["train"]), callbacks=[Clock()])
+        trainer.train()
+        message = clock(lambda: trainer.predict(examples(tokens["val"]))) / len(tokens["val"])
+    return {"step": (ended[-1] - ended[WARM - 1]) / steps, "message": message, "prefix": 0.0, "row_size": 0.0}
+
+
+def whole(e: Experiment, store: PrefixStore, place: torch.device, seeds: int = 1) -> Result:
+    """A whole run of the engine with random weights and tokens, ``seeds`` of them as one model.
+
+    ``seconds`` are those of training and evaluation, ``prefix_seconds`` what the prefix took this time.
+    """
+    e = e.but(weights="random").resolved()
+    es, first = [e.but(seed=e.seed + i) for i in range(seeds)], trunk(e)
+    shared = {id(p): p for p in first.parameters()}
+    models = [first] + [copy.deepcopy(first, dict(shared)) for _ in es[1:]]
+    layered = [add_new_layers(model, one, 2) for model, one in zip(models, es, strict=True)]
+    model = (layered[0] if seeds == 1 else stack(layered)).to(place)
+    tokens, precision = messages_of(e), choose_precision(e.precision, place)
+    results = [Result(one, 0, 0, 0, ("ham", "spam"), {}, test_labels=tokens["test"].labels.tolist()) for one in es]
+    autocast = Autocast(precision, place)
+    with matrix_products(precision):
+        began = now()
+        with autocast(prefix=True):
+            splits = {name: prepare(model, e, part, store, precision) for name, part in tokens.items()}
+        results[0].prefix_seconds = now() - began
+        results[0].seconds = clock(lambda: _fit(Trainer(model, e, splits, autocast), results, False, None))
+    return results[0]
+
+
+def copy_rate(place: torch.device, size: int = 2**28) -> float:
+    """Bytes a second that a device moves while it copies, those read and those written, measured now."""
+    a, b = (torch.zeros(size // 4, device=place) for _ in range(2))
+    b.copy_(a)
+    return 10 * 2 * size / clock(lambda: [b.copy_(a) for _ in range(10)])
+
+
+def floor_of(e: Experiment, place: torch.device) -> dict[str, float]:
+    """A training step beside its floor: its products at the machine's rate, AdamW's bytes at its copy rate."""
+    e, precision = e.but(weights="random").resolved(), choose_precision(e.precision, place)
+    one = _engine(e, messages_of(e, {"train": 8 * 23, "val": 8, "test": 8}), 20, place, precision)
+    split, T = Split.of(e), lengths_of(e)[1]
+    products = Part("training", e, split, False).operations([(e.batch_size, T)])
+    rate = product_rate(torch.bfloat16 if precision == "bf16" else torch.float32, place, size=4096, now=now)
+    floor = products / rate + 28.0 * split.trainable / copy_rate(place)  # 4 numbers read, 3 written
+    return {"step": one["step"], "floor": floor, "ratio": one["step"] / floor}
+
+
+def measure_bars(device: str, rows: str) -> dict[str, Any]:
+    """Whole runs: every row once, twenty seeds of row 1, a step of rows 5 and 9 beside its floor."""
+    place = choose_device(device)
+    scale, store, seconds, prefixes = "gpt2" if place.type == "cuda" else "pocket", PrefixStore(), {}, {}
+    for row in map(int, parse_rows(rows)):
+        result = whole(ROWS[row].at(scale), store, place)
+        seconds[row], prefixes[row] = result.seconds, result.prefix_seconds
+        print(f"row {row}: prefix {prefixes[row]:.1f} s, training and evaluation {seconds[row]:.1f} s", flush=True)
+    first = BASELINE.at(scale)
+    alone, twenty = (whole(first, store, place, seeds).seconds for seeds in (1, 20))
+    print(f"row 1, prefix in hand: {alone:.2f} s; twenty seeds {twenty:.2f} s, {twenty / alone:.1f} times that")
+    floors = {row: floor_of(ROWS[row].at(scale), place) for row in (5, *(9,) * (place.type == "cuda"))}
+    for row, found in floors.items():
+        print(f"row {row}, a step: {found['step']:.4f} s, {found['ratio']:.1f} times its floor", flush=True)
+    total = sum(seconds.values()) + sum(prefixes.values())
+    print(f"{len(seconds)} rows: {total:.0f} s")
+    more = {"seeds": [alone, twenty], "floors": floors}
+    return {"scale": scale, "total": total, "rows": seconds, "prefixes": prefixes} | more
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """The measurements in Markdown, each row's plain loop as the measure of the others."""
+    names = {"engine": "this engine", "plain": "the plain loop", "trainer": "Trainer"}
+    lines = ["| row | | ms a step | s in all | times sooner | peak MB | GFLOP/s | of the machine's |", "|---" * 8 + "|"]
+    for row, ways in found.items():
+        plain = next(way["seconds"] for way in ways if way["how"] == "plain")
+        for way in ways:
+            peft = " and peft" * (way["how"] == "trainer" and row in ("11", "12"))
+            lines.append(
+                f"| {row} {TABLE[int(row)].title} | {names[way['how']]}{peft} | {1e3 * way['per_step']:.1f} "
+                f"| {way['seconds']:.1f} | {plain / way['seconds']:.1f} | {way['peak_bytes'] / 1e6:.0f} "
+                f"| {way['rate'] / 1e9:.0f} | {100 * way['rate'] / way['machine_rate']:.0f} % |"
+            )
+    return "\n".join(lines)
+
+
+def main(
+    size: str = "gpt2-small",
+    rows: str = "1,2,3,5,11,16",
+    steps: int = 24,
+    device: str = "auto",
+    bars: bool = False,
+    quick: bool = False,
+    out: Path = Path("book/results"),
+    note: str = "",
+    one: str = "",
+) -> None:
+    """Measure, print a table, and write it to a file.
+
+    Args:
+        size: the model.
+        rows: which rows of the table; with --bars all of them, unless given.
+        steps: training steps to time.
+        device: where.
+        bars: whole runs instead, of the GPT-2 ladder on a GPU, of the pocket one elsewhere.
+        quick: six steps.
+        out: the folder for bench-*.json.
+        note: a remark to keep with the numbers.
+        one: used by this program for a process of its own: row and way.
+    """
+    steps = 6 if quick else steps
+    if one:
+        row, how = one.split(",")
+        change = {name: value for name, value in TABLE[int(row)].change.items() if name != "model_size"}
+        print(json.dumps(measure(BASELINE.but(model_size=size, **change), how, steps, device)))  # type: ignore[arg-type]
+        return
+    place = choose_device(device)
+    made = {
+        "torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(), "note": note,
+    }  # fmt: skip
+    if bars:
+        found: Any = measure_bars(device, "1-19" if place.type == "cuda" else "1-8,10,11,13-19")
+    else:
+        from importlib.metadata import version
+
+        made |= {name: version(name) for name in ("transformers", "peft")}
+        found = {
+            str(row): [_in_its_own_process(size, f"{row},{how}", steps, device) for how in How.__args__]  # type: ignore[attr-defined]
+            for row in parse_rows(rows)
+        }
+        print(table(found))
+    name = f"bench-{'bars' if bars else size.split(' ')[0]}-{place.type}.json"
+    write_atomically(out / name, lambda t: Path(t).write_text(json.dumps(made | {"found": found}, indent=1) + "\n"))
+
+
+def _in_its_own_process(size: str, one: str, steps: int, device: str) -> dict[str, Any]:
+    words = ["--size", size, "--one", one, "--steps", str(steps), "--device", device]
+    done = subprocess.run([sys.executable, "-m", "onechange.bench", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(f"row and way {one}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
