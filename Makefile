@@ -26,10 +26,12 @@ test: $(READY) ## the tests, offline, a few minutes on two cores
 test-all: $(READY) ## every test, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --slow
 
+book: QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket
 book: $(READY) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
 	$(PY) book/_ext/live.py
+	OMP_NUM_THREADS=1 $(PY) book/_ext/explore.py
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
 	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
@@ -41,7 +43,7 @@ lint: $(READY) ## ruff and mypy
 results: $(READY) ## the stored results of the book, hours; stop and start again as you like
 	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
 
-bench: $(READY) ## speed beside the plain loop and Hugging Face's Trainer; BENCH="--bars" for whole runs
+bench: $(READY) ## speed beside the plain loop and the Trainer, into book/results/bench.json; BENCH="--bars": whole runs
 	$(PY) -m onechange.bench $(BENCH)
 
 readme: $(READY) ## the README's table of rows, from the package

@@ -12,18 +12,21 @@ import json
 import re
 import shutil
 import statistics
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import nbformat
 import pytest
 import yaml
+from jupyter_cache import get_cache
 from pages import DESK, PHONE, ROOT, load, need
 
 from onechange import plot
 
-stamp, fresh = load("stamp"), load("fresh")
+stamp, fresh, execute = load("stamp"), load("fresh"), load("execute")
 NOTEBOOKS: list[Path] = stamp.notebooks()
 
 
@@ -123,6 +126,24 @@ def test_a_change_of_the_package_forgets_what_was_computed(tmp_path: Path) -> No
     module.write_text("x = 2\n")
     assert fresh.main(tmp_path) is False
     assert not executed.exists()
+
+
+def test_notebooks_run_beside_each_other_and_only_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def notebook(name: str, code: str) -> Path:
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code, id=name)]), path)
+        return path
+
+    nothing = [sys.executable, "-c", ""]
+    fine, wrong = notebook("fine", "print(6 * 7)"), notebook("wrong", "1 / 0")
+    assert execute.main([fine, wrong], tmp_path / "cache", first=nothing) == 1
+    said = capsys.readouterr().err
+    assert "fine.ipynb ran" in said
+    assert "ZeroDivisionError" in said
+    assert execute.main([fine], tmp_path / "cache", first=nothing) == 0
+    assert capsys.readouterr().err == ""
+    _, done = get_cache(str(tmp_path / "cache")).merge_match_into_notebook(nbformat.read(fine, as_version=4))
+    assert done.cells[0].outputs[0].text == "42\n"
 
 
 def test_figures_and_pages_share_one_palette() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,12 @@ def test_gpt2_initialisation() -> None:
             assert abs(p.mean().item()) < 5 * std / math.sqrt(p.numel()), name
     again = init_gpt2_(GPT(model.config), torch.Generator().manual_seed(1))
     assert torch.equal(model.tok_emb.weight, again.tok_emb.weight)
+
+
+def test_a_model_that_waits_for_its_weights_loads_no_compiler() -> None:
+    """Drawing on the meta device would: a second or two that a prediction need not wait."""
+    code = (
+        "import sys, onechange as oc; oc.engine.trunk(oc.ROWS[16].at('pocket')); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", done.stderr

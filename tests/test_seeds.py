@@ -1,6 +1,7 @@
 """Many seeds in one model against one at a time."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def test_together_without_a_prefix(change: dict[str, Any], make: Callable) -> No
 def test_a_stacked_model_begins_with_each_seeds_own_weights(make: Callable) -> None:
     """Slice s of every trained weight is what the model of seed s begins with."""
     es = [make(trainable_layers="lora", lora_rank=4, seed=seed) for seed in SEEDS]
-    together = dict(build_seeds(es, 2).named_parameters())
+    together = build_seeds(es, 2)
     for s, e in enumerate(es):
         for name, parameter in build(e, 2).named_parameters():
             if parameter.requires_grad:
-                torch.testing.assert_close(together[name][s], parameter, rtol=0, atol=0)
+                torch.testing.assert_close(attrgetter(name)(together)[s], parameter, rtol=0, atol=0)
 
 
 def test_one_seed_that_diverges_leaves_the_others_alone(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

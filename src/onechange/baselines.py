@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import UsageError
+from .progress import progress_bar
 from .rows import NAMED, is_baseline
 from .text import Messages, load_messages, seen_in_training
 from .tokenizer import Tokenizer, tokenizer_for
@@ -61,8 +62,10 @@ class BaselineResult:
         return float(self.test_right.mean())
 
 
-def run_baseline(name: str, messages: Messages, tokenizer: Tokenizer) -> BaselineResult:
+def run_baseline(name: str, messages: Messages, tokenizer: Tokenizer, *, progress: bool = False) -> BaselineResult:
     """Fit one baseline: ``0a`` length in tokens, ``0b`` TF-IDF of words, ``0c`` TF-IDF of characters.
+
+    ``progress`` shows a bar on standard error while settings are tried.
 
     Raises:
         UsageError: for another name, or messages that it cannot be fitted on.
@@ -70,7 +73,7 @@ def run_baseline(name: str, messages: Messages, tokenizer: Tokenizer) -> Baselin
     if name == "0a":
         return length_rule(messages, tokenizer)
     if name in FEATURES:
-        return bag(name, messages)
+        return bag(name, messages, progress=progress)
     raise UsageError(f"there is no baseline {name!r}: use {', '.join(TITLES)}")
 
 
@@ -107,7 +110,9 @@ def lengths(frame: pd.DataFrame, tokenizer: Tokenizer) -> np.ndarray:
     return np.array([len(tokenizer.encode(text)) for text in frame.text])
 
 
-def bag(name: str, messages: Messages, strengths: Sequence[float] = STRENGTHS) -> BaselineResult:
+def bag(
+    name: str, messages: Messages, strengths: Sequence[float] = STRENGTHS, *, progress: bool = False
+) -> BaselineResult:
     """Logistic regression on TF-IDF, blind to order (``0b``: words; ``0c``: runs of 2 to 5 characters in a word).
 
     Of ``strengths`` (scikit-learn's C) it takes the best on the validation messages, the smallest of equals.
@@ -122,7 +127,8 @@ def bag(name: str, messages: Messages, strengths: Sequence[float] = STRENGTHS) -
     features = TfidfVectorizer(**FEATURES[name])
     try:
         train = features.fit_transform(messages.train.text)
-        models = [LogisticRegression(C=C, max_iter=1000).fit(train, messages.train.label) for C in sorted(strengths)]
+        with progress_bar(progress, iterable=sorted(strengths), desc=name, unit="fit", leave=False) as bar:
+            models = [LogisticRegression(C=C, max_iter=1000).fit(train, messages.train.label) for C in bar]
     except ValueError as error:  # no words, or one class
         raise UsageError(f"{name} cannot be fitted on the training messages: {error}") from None
     val, test = (features.transform(part.text) for part in (messages.val, messages.test))

@@ -177,6 +177,17 @@ class Block(nn.Module):
         return y + self.mlp(self.norm2(y))  # (B, Q, C)
 
 
+class Embedding(nn.Embedding):
+    """PyTorch's embedding, which draws nothing on the meta device, where a model waits for its weights.
+
+    Drawing there loads PyTorch's compiler, a second or two that only training has to spend.
+    """
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class GPT(nn.Module):
     """The whole model. ``head`` is ``None`` while it is a language model (its output is then tied to
     the token embedding) and ``Linear(C, K)`` once it classifies. With ``checkpointing`` a block keeps
@@ -191,8 +202,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
-        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        self.tok_emb = Embedding(config.vocab_size, config.emb_dim)
+        self.pos_emb = Embedding(config.context_length, config.emb_dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.emb_dim)
         self.head = None

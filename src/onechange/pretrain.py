@@ -65,7 +65,7 @@ class Recipe:
 RECIPES = {
     "pocket-small": Recipe(n_layers=4, emb_dim=128, n_heads=4),
     "pocket-medium": Recipe(n_layers=4, emb_dim=160, n_heads=5),
-    "pocket-large": Recipe(n_layers=6, emb_dim=192, n_heads=6),
+    "pocket-large": Recipe(n_layers=5, emb_dim=192, n_heads=6),
     "pocket-xl": Recipe(n_layers=8, emb_dim=224, n_heads=7),
 }
 

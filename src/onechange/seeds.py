@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .lora import LoRALinear, put
-from .model import GPT
+from .model import GPT, Embedding
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Norms(nn.Module):
 class Embeddings(nn.Module):
     """An embedding for each seed; ids without an axis for seeds are looked up in all of them."""
 
-    def __init__(self, layers: list[nn.Embedding]) -> None:
+    def __init__(self, layers: list[Embedding]) -> None:
         super().__init__()
         self.weight = stacked([layer.weight for layer in layers])  # (S, V, C)
 
@@ -103,7 +103,7 @@ class LoRALinears(nn.Module):
 STACKS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: Linears,
     nn.LayerNorm: Norms,
-    nn.Embedding: Embeddings,
+    Embedding: Embeddings,
     LoRALinear: LoRALinears,
 }
 
