@@ -30,9 +30,9 @@ book: QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket
 book: $(READY) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
-	$(PY) book/_ext/live.py
-	OMP_NUM_THREADS=1 $(PY) book/_ext/explore.py
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
+	$(QUIET) $(PY) book/_ext/explore.py
+	$(QUIET) $(PY) book/_ext/execute.py
+	$(QUIET) $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
 	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
 lint: $(READY) ## ruff and mypy
