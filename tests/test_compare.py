@@ -23,6 +23,7 @@ from onechange.compare import (
     agreement,
     compare,
     difference,
+    difficulty,
     estimate,
     holm,
     swap_test,
@@ -223,6 +224,13 @@ def test_agreement() -> None:
     a = made_up("1", np.array([[1, 1, 0, 0]]))
     b = made_up("2", np.array([[1, 0, 0, 1]]))
     np.testing.assert_allclose(agreement([a, b]), [[1, 0.5], [0.5, 1]])
+
+
+def test_difficulty_counts_every_row_alike() -> None:
+    """However many seeds a row has."""
+    a = made_up("1", np.array([[1, 1, 0, 0], [1, 0, 0, 0]]))
+    b = made_up("2", np.array([[1, 0, 0, 1]]))
+    np.testing.assert_allclose(difficulty([a, b]), [0, 0.75, 1, 0.5])
 
 
 # -- stored runs ------------------------------------------------------------------------------------

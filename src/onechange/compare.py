@@ -239,3 +239,8 @@ def agreement(rows: Sequence[Runs]) -> np.ndarray:
         (a[:n] == b[:n]).mean() for (a, b), n in zip(((a, b) for a in scores for b in scores), shared, strict=True)
     ]
     return np.array(pairs).reshape(len(rows), len(rows))
+
+
+def difficulty(rows: Sequence[Runs]) -> np.ndarray:
+    """How often each test message is got wrong, every row counting alike: ``(N,)``, fractions."""
+    return 1 - np.mean([row.right.mean(0) for row in rows], axis=0)

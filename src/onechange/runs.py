@@ -65,7 +65,7 @@ class Runs:
     @property
     def label(self) -> str:
         """How figures and sentences call the row."""
-        return f"{self.row} {self.title}".rstrip()
+        return self.title if self.title.startswith(self.row) else f"{self.row} {self.title}".rstrip()
 
     @property
     def fixed(self) -> bool:
@@ -81,6 +81,11 @@ class Runs:
     def test(self) -> np.ndarray:
         """Test accuracy of every seed, ``(S,)``."""
         return self.right.mean(1)
+
+    @property
+    def took(self) -> float:
+        """Seconds of the quickest seed, messages in hand: the others may have shared the machine with something."""
+        return float(self.seconds.min())
 
     def scores(self, clean: bool = False) -> np.ndarray:
         """1.0 where an answer is right, ``(S, N)``; ``clean`` keeps messages that are not in the training set."""

@@ -27,7 +27,7 @@ def summary(records: Sequence[dict[str, Any]], clean: bool = False) -> pd.DataFr
     lines = []
     for row, runs in rows.items():
         test = accuracy(runs, clean)
-        mean = {name: getattr(runs, name).mean() if runs.seeds else math.nan for name in ("train", "val", "seconds")}
+        mean = {name: getattr(runs, name).mean() if runs.seeds else math.nan for name in ("train", "val")}
         lines.append(
             {
                 "row": row,
@@ -43,7 +43,7 @@ def summary(records: Sequence[dict[str, Any]], clean: bool = False) -> pd.DataFr
                 "messages": test.messages,
                 "failed": runs.failed,
                 "trainable": runs.n_trainable,
-                "seconds": mean["seconds"],
+                "seconds": runs.took if runs.seeds else math.nan,
             }
         )
     return pd.DataFrame(lines)

@@ -131,20 +131,20 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
     return Chart(draw, alt)
 
 
-def cost(runs: Mapping[str, Runs], by: str = "seconds") -> Chart:
+def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
     """Test accuracy against what a row costs, and the rows that no cheaper row beats.
 
     Args:
         runs: rows by their number or name.
-        by: ``seconds`` (prefix, training and evaluation, mean over seeds) or ``n_trainable``.
+        by: ``took`` (seconds for prefix, training and evaluation, of the quickest seed) or ``n_trainable``.
     """
-    price = {name: float(np.mean(getattr(row, by))) for name, row in runs.items()}
+    price = {name: float(getattr(row, by)) for name, row in runs.items()}
     level = {name: 100 * float(row.test.mean()) for name, row in runs.items()}
     front: list[str] = []
     for name in sorted(runs, key=lambda name: (price[name], -level[name])):
         if not front or level[name] > level[front[-1]]:
             front.append(name)
-    what = {"seconds": "seconds", "n_trainable": "trainable parameters"}[by]
+    what = {"took": "seconds", "n_trainable": "trainable parameters"}[by]
     points = "; ".join(f"{runs[n].label}: {level[n]:.1f}% for {price[n]:,.0f}" for n in front)
     alt = f"Test accuracy of {len(runs)} rows against {what}. No cheaper row is better than these: {points}."
 
@@ -153,12 +153,15 @@ def cost(runs: Mapping[str, Runs], by: str = "seconds") -> Chart:
         axes.set_xscale("log")
         axes.step([price[n] for n in front], [level[n] for n in front], where="post",
                   color=PALETTE["change"], linewidth=1.2, alpha=0.6, gid="front")  # fmt: skip
-        for name in runs:
-            best = name in front
-            colour = PALETTE["change"] if best else INK
-            axes.plot(price[name], level[name], "o" if best else ".", color=colour, markersize=6, gid=f"at-{name}")
-            write(axes, 6, 7, name, at=(price[name], level[name]), xycoords="data", size=12,
-                  color=colour, alpha=1 if best else 0.75)  # fmt: skip
+        axes.plot([*price.values()], [*level.values()], ".", color=INK, markersize=6, gid="rows")
+        axes.plot([price[n] for n in front], [level[n] for n in front], "o", color=PALETTE["change"],
+                  markersize=6, gid="best")  # fmt: skip
+        axes.autoscale_view()
+        spots = {name: tuple(axes.transData.transform((price[name], level[name]))) for name in runs}
+        for names, shift in labels_of(spots, layout.width).items():
+            best = any(name in front for name in names)
+            write(axes, *shift, ", ".join(names), at=(price[names[0]], level[names[0]]), xycoords="data", size=12,
+                  color=PALETTE["change"] if best else INK, alpha=1 if best else 0.75)  # fmt: skip
         axes.locator_params(axis="y", nbins=5)
         axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
         axes.spines["left"].set_visible(False)
@@ -170,6 +173,43 @@ def cost(runs: Mapping[str, Runs], by: str = "seconds") -> Chart:
         return figure
 
     return Chart(draw, alt)
+
+
+def labels_of(spots: Mapping[str, tuple[float, ...]], width: float) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Where labels go, in pixels from their points: where they lie on as little else as can be.
+
+    Args:
+        spots: each name's point, in pixels; those that fall onto one another get one label.
+        width: of the figure, which no label should leave.
+
+    Returns:
+        names that share a label, and the shift of its lower left corner.
+    """
+    groups: list[list[str]] = []
+    for name, spot in spots.items():
+        near = [group for group in groups if math.dist(spots[group[0]], spot) < 3]
+        if near:
+            near[0].append(name)
+        else:
+            groups.append([name])
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots.values()]
+    placed: dict[tuple[str, ...], tuple[float, float]] = {}
+    for group in groups:
+        (x, y), w = spots[group[0]], ROOM * len(", ".join(group))
+
+        def crowded(shift: tuple[float, float], x: float = x, y: float = y, w: float = w) -> float:
+            left, low = x + shift[0], y + shift[1]
+            beyond = max(0.0, left + w - width) + max(0.0, -left)
+            return beyond + sum(
+                max(0.0, min(left + w, r) - max(left, a)) * max(0.0, min(low + 12, t) - max(low, b))
+                for a, b, r, t in taken
+            )
+
+        sides = [(6.0, 3.0), (-6 - w, 3.0), (6.0, -14.0), (-6 - w, -14.0), (-w / 2, 7.0), (-w / 2, -19.0)]
+        shift = min(sides, key=crowded)
+        placed[tuple(group)] = shift
+        taken.append((x + shift[0], y + shift[1], x + shift[0] + w, y + shift[1] + 12))
+    return placed
 
 
 def agreement(runs: Mapping[str, Runs]) -> Chart:
