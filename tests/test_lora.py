@@ -128,6 +128,14 @@ def test_both_ways_to_compute_it_agree() -> None:
             torch.testing.assert_close(parameter.grad, other.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 4, 3), (2, 1, 4, 3)])
+def test_an_adapter_takes_vectors_of_any_shape(shape: tuple[int, ...]) -> None:
+    layer = LoRALinear(nn.Linear(3, 2), rank=1, scale=2)
+    nn.init.ones_(layer.B)
+    x = torch.rand(shape)
+    assert torch.allclose(layer(x), layer.base(x) + 2 * x @ layer.A @ layer.B)
+
+
 def test_every_linear_layer_has_one_and_the_head_comes_last() -> None:
     """Blocks in order; query, key, value, output, MLP up, down; then the head: so are the random numbers dealt out."""
     names = [f"blocks.{i}.{name}" for i in range(2) for name in LINEAR] + ["head"]

@@ -1,6 +1,6 @@
 """Fetch what the book's pages need from package registries into ``book/_assets/vendor``, once.
 
-The built site asks no other host for anything: MathJax and the widgets' scripts lie beside the
+The built site asks no other host for anything: MathJax, Vega and the widgets' scripts lie beside the
 pages. They are not kept in git. Each comes from a package whose archive is checked against the
 SHA-256 below; what is there already is left alone. Node need not be installed: where there is no
 ``npm``, one is borrowed from PyPI for as long as it takes.
@@ -65,6 +65,14 @@ ASSETS = [
             "7a3337626410ca2f4071.woff2",
             "d878b0a6a1144760244f.woff2",
         ),
+    ),
+    Asset(
+        folder="vega",  # BSD-3-Clause; without Vega-Lite, whose grammar one figure does not need
+        source="npm",
+        package="vega@6.4.0",
+        sha256="3521fb6ff68a94a40323954f0ba4484ba4014b157bfd37f89a3b063082320c42",
+        inside="package/build/",
+        files=("vega.min.js",),
     ),
 ]
 

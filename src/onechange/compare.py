@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -210,9 +211,15 @@ def swap_test(d: np.ndarray, draws: int = 9999) -> float:
         return 1.0
     if len(d) == 1:
         return float(binomtest(int((of_messages > 0).sum()), len(of_messages)).pvalue)
-    signs = np.random.default_rng(0).integers(0, 2, (draws, len(of_messages)), dtype=np.int8) * 2 - 1
+    signs = _signs(draws, d.shape[1])[:, : len(of_messages)]
     extreme = np.abs(signs @ of_messages) >= abs(of_messages.sum()) - 1e-9
     return float((1 + extreme.sum()) / (1 + draws))
+
+
+@lru_cache(4)
+def _signs(draws: int, n: int) -> np.ndarray:
+    """The random signs, ``(draws, n)``: the same ones for every pair of rows."""
+    return np.random.default_rng(0).integers(0, 2, (draws, n), dtype=np.int8) * 2 - 1
 
 
 def holm(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -63,7 +63,8 @@ class LoRALinear(nn.Module):
             return F.linear(x, self.weight, self.bias)
         y = self.base(x)  # (..., out)
         thin = self.scale * (x @ self.A)  # (..., r)
-        return torch.addmm(y.flatten(0, -2), thin.flatten(0, -2), self.B).view_as(y)  # y + thin B, in one pass
+        flat, thin = y.reshape(-1, y.size(-1)), thin.reshape(-1, thin.size(-1))
+        return torch.addmm(flat, thin, self.B).view_as(y)  # y + thin B, in one pass
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

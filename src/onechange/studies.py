@@ -70,7 +70,10 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str) -> dict
             many = min(seeds, study.seeds, study.fewer.get(row, seeds))
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
-                rows |= runs_of(run_study(jobs, store, device=device, progress=False, prefixes=prefixes))
+                found = runs_of(run_study(jobs, store, device=device, progress=False, prefixes=prefixes))
+                if not found[row].seeds:
+                    raise UsageError("every seed ended early, so there is nothing to keep")
+                rows |= found
                 write(target / f"{name}.json", rows)
             except UsageError as error:
                 bar.write(f"{name}, row {row}: {error}", file=sys.stderr)
