@@ -43,6 +43,7 @@ class Row:
 
 RANDOM = {"weights": "random", "trainable_layers": "all"}
 LORA = {"trainable_layers": "lora", "lora_rank": 16, "lora_alpha": 16}
+END = {"trainable_token_pos": "flexible"}
 XL = {"model_size": "gpt2-xl"}
 ALONE = {"no_padding": True, "batch_size": 1}
 
@@ -62,7 +63,7 @@ TABLE = {
     13: Row("full context", "padding", {"context_length": "model_context_length"}, 83.08, 87.92, 78.33, 2.46),
     14: Row("no padding, one by one", "padding", ALONE, 100.00, 98.66, 98.00, 1.75),
     15: Row("no padding, batches of 8", "padding", {**ALONE, "accumulation_steps": 8}, 99.33, 98.66, 98.33, 1.70),
-    16: Row("last real token", "token", {"trainable_token_pos": "flexible"}, 99.42, 98.66, 98.33, 0.30),
+    16: Row("last real token", "token", END, 99.42, 98.66, 98.33, 0.30),
     17: Row("no causal mask", "masks", {"disable_causal_mask": True}, 99.23, 98.66, 95.33, 0.29),
     18: Row("ignored label", "masks", {"ignore_index": 50256}, 96.63, 99.33, 95.00, 0.28),
     19: Row("average over positions", "token", {"average_embeddings": True}, 97.79, 99.33, 96.33, 0.32),
@@ -78,7 +79,7 @@ NAMED = {
     "mean-real": Row(
         "average over real tokens",
         "token",
-        {"trainable_token_pos": "flexible", "average_embeddings": True},
+        {**END, "average_embeddings": True},
         why="row 19 without the padding",
     ),
     "biases": Row("biases only", "layers", {"trainable_layers": "biases"}, why="how little can be trained (BitFit)"),
@@ -87,6 +88,21 @@ NAMED = {
     ),
     "lora-paper": Row("LoRA, alpha / r", "lora", {**LORA, "lora_scaling": "paper"}, why="the LoRA paper's scaling"),
     "lora-rslora": Row("LoRA, alpha / √r", "lora", {**LORA, "lora_scaling": "rslora"}, why="a scaling for any rank"),
+    "random-trunk": Row(
+        "random trunk", "pretraining", {"weights": "random"}, why="what pretraining does for frozen blocks"
+    ),
+    "end-64": Row(
+        "last real token, 64 messages",
+        "pretraining",
+        {**END, "train_size": 64},
+        why="what few are enough for",
+    ),
+    "end-64-random": Row(
+        "last real token, 64 messages, random trunk",
+        "pretraining",
+        {**END, "train_size": 64, "weights": "random"},
+        why="the same without pretraining",
+    ),
     "random-gpt2": Row(
         "random weights, as GPT-2's", "pretraining", {**RANDOM, "weights": "random_gpt2"}, why="a gentler start"
     ),

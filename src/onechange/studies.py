@@ -49,12 +49,15 @@ class Study:
         return table_rows(BASELINE.but(dataset=self.dataset), parse_rows(self.rows), self.scale)
 
 
-BEYOND = "1,11,pad-mask,left-pad,mean-real,16,biases,lora-attention,lora-paper,lora-rslora,10,random-gpt2"
+BEYOND = (
+    "1,11,pad-mask,left-pad,mean-real,16,biases,lora-attention,lora-paper,lora-rslora,10,random-gpt2,"
+    "random-trunk,end-64,end-64-random,blocks,rank,rate,messages,noise"
+)
 
 STUDIES = {
     "table-uci": Study("uci", "pocket", "0,1-19", 20),
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
-    "beyond-uci": Study("uci", "pocket", f"{BEYOND},blocks,rank,rate,messages,noise", 5),
+    "beyond-uci": Study("uci", "pocket", BEYOND, 5),
     "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
 }
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
