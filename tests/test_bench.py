@@ -7,14 +7,17 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
 from onechange import bench
-from onechange.bench import Amount, How, floor_of, main, measure, table, whole
+from onechange.bars import floor_of, whole
+from onechange.bench import Amount, How, main, measure, table
 from onechange.engine import PrefixStore
 from onechange.experiment import Experiment
 from onechange.rows import TABLE
+from onechange.runs import stored_json
 
 CPU = torch.device("cpu")
 
@@ -65,17 +68,56 @@ def test_a_step_has_a_floor(toy: Path) -> None:
     assert found["floor"] > 0
 
 
-def test_what_is_measured_is_written_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A table for people; a file with versions, the device and every number."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The measurements that are asked for, of a benchmark that takes no time."""
     way = {"how": "plain", "seconds": 2.0, "per_step": 0.1, "peak_bytes": 1e6, "rate": 1e9, "machine_rate": 2e9}
-    monkeypatch.setattr(
-        bench, "_in_its_own_process", lambda size, one, *_: way | {"how": one.split(",")[1], "size": size}
-    )
-    main(size="pocket-small", rows="1", device="cpu", out=tmp_path, note="a note")
+    made: list[str] = []
+
+    def measured(size: str, one: str, *_: object) -> dict[str, object]:
+        made.append(one)
+        return way | {"how": one.split(",")[1], "size": size}
+
+    monkeypatch.setattr(bench, "_in_its_own_process", measured)
+    return made
+
+
+def test_what_is_measured_is_written_down(tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A table for people; a file with versions, the device and every number."""
+    main(size="pocket-small", rows="1", device="cpu", out=tmp_path / "bench.json", note="a note")
     assert "| 1 the baseline | this engine |" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "bench-pocket-small-cpu.json").read_text())
+    kept = json.loads((tmp_path / "bench.json").read_text())["pocket-small-cpu"]
     assert kept["note"] == "a note"
-    assert kept["torch"] == torch.__version__
+    assert kept["made"]["torch"] == torch.__version__
     assert [found["how"] for found in kept["found"]["1"]] == list(get_args(How))
+
+
+def test_a_benchmark_goes_on_where_it_was_stopped(tmp_path: Path, asked: list[str]) -> None:
+    """Under the same conditions a row is measured once; other benchmarks in the file stay."""
+    out = tmp_path / "bench.json"
+    for size, rows, steps, new in (
+        ("pocket-small", "1", 24, ["1"]),
+        ("pocket-small", "1,2", 24, ["2"]),
+        ("pocket-medium", "1", 24, ["1"]),
+        ("pocket-small", "1,2", 24, []),
+        ("pocket-small", "2", 12, ["2"]),
+    ):
+        asked.clear()
+        main(size=size, rows=rows, steps=steps, device="cpu", out=out)
+        assert [one.split(",")[0] for one in asked] == [row for row in new for _ in get_args(How)]
+    kept = json.loads(out.read_text())
+    assert {name: list(entry["found"]) for name, entry in kept.items()} == {
+        "pocket-small-cpu": ["2"],
+        "pocket-medium-cpu": ["1"],
+    }
+
+
+def test_the_log_says_of_every_trial_what_was_expected_and_what_came_of_it() -> None:
+    """Kept or left, under conditions that are explained; what was left says why."""
+    log = stored_json("speed")
+    for entry in log["trials"]:
+        assert entry["kept"] or entry["why"], entry["what"]
+        for found in entry["measured"]:
+            assert found["when"] in log["conditions"], entry["what"]
+            assert {"of", "unit"} <= found.keys()
+            assert all(np.isfinite(np.atleast_1d(value)).all() for value in found["values"].values())

@@ -47,6 +47,10 @@ def differences() -> pd.DataFrame:
     )
 
 
+def costs() -> pd.DataFrame:
+    return pd.DataFrame({"label": ["baseline", "first token"], "before": [2e14, 2e14], "after": [3e13, 5e11]})
+
+
 def charts() -> dict[str, plot.Chart]:
     first, second = result(), result(trainable_token_pos="first")
     return {
@@ -55,6 +59,7 @@ def charts() -> dict[str, plot.Chart]:
         "accuracies": plot.accuracies(first, second),
         "strip": plot.strip(seeds()),
         "forest": plot.forest(differences()),
+        "pairs": plot.pairs(costs(), xlabel="operations", names=("the plain loop", "this engine")),
     }
 
 
@@ -104,6 +109,17 @@ def test_a_forest_shows_the_differences_and_what_was_published() -> None:
     assert np.isnan(drawn(chart, "1-published")[0, 0])
     assert "first token: −20.0 [−24.0, −16.0], published −20.0" in chart.alt
     assert "published" not in plot.forest(differences().drop(columns="published")).alt
+
+
+def test_pairs_show_both_costs_and_their_ratio() -> None:
+    chart = charts()["pairs"]
+    axes = chart.figure().axes[0]
+    assert axes.get_xscale() == "log"
+    assert drawn(chart, "0-mid")[0, 0] == 3e13
+    assert drawn(chart, "0-published")[0, 0] == 2e14
+    assert drawn(chart, "1-bar")[:, 0].tolist() == [5e11, 2e14]
+    assert "10¹³" in [tick.get_text() for tick in axes.get_xticklabels()]
+    assert "baseline: 2.0e+14 and 3.0e+13, 6.7 times; first token: 2.0e+14 and 5.0e+11, 400 times" in chart.alt
 
 
 def test_results_are_called_by_what_they_differ_in() -> None:

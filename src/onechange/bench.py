@@ -1,18 +1,20 @@
 """How fast this package is, beside the plain loop and beside Hugging Face's Trainer, on one machine.
 
     python -m onechange.bench                        # `make bench`: GPT-2 small, rows 1, 2, 3, 5, 11, 16
-    python -m onechange.bench --size pocket-small --quick
+    python -m onechange.bench --size pocket-small --steps 6 --out trial.json
     python -m onechange.bench --bars                 # whole runs: the GPT-2 ladder on a GPU, else pocket
 
 Weights are random at true size and tokens are random at the messages' lengths: time depends on neither.
 Every measurement has a process of its own. A step, an evaluated message and a message's prefix are timed over
 a few dozen and scaled up to the published schedule; ``--bars`` runs the engine from start to end. The Trainer
 reads the last real token in every row: its model computes all positions of all blocks anyway.
+
+One file holds all benchmarks, by model and kind of device. A row is written as soon as it is measured: stopped
+and started again under the same conditions, a benchmark goes on with the next one.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import platform
 import subprocess
@@ -21,26 +23,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import tyro
 
 from .device import Autocast, choose_device, choose_precision, matrix_products, product_rate
-from .engine import PrefixStore, add_new_layers, build, prepare, trunk
+from .engine import PrefixStore, build, prepare
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .files import write_atomically
 from .memory import Split
 from .plan import PARTS, Part, calls_of, lengths_of
-from .result import Result
-from .rows import ROWS, TABLE, parse_rows
+from .rows import TABLE, parse_rows
 from .schedule import Look, Step, schedule
-from .seeds import stack
 from .text import Tokens
-from .train import Trainer, _fit
+from .train import Trainer
 from .weights import shape_of
 
 How = Literal["engine", "plain", "trainer"]
@@ -210,71 +211,16 @@ def _trainer(
     return {"step": (ended[-1] - ended[WARM - 1]) / steps, "message": message, "prefix": 0.0, "row_size": 0.0}
 
 
-def whole(e: Experiment, store: PrefixStore, place: torch.device, seeds: int = 1) -> Result:
-    """A whole run of the engine with random weights and tokens, ``seeds`` of them as one model.
-
-    ``seconds`` are those of training and evaluation, ``prefix_seconds`` what the prefix took this time.
-    """
-    e = e.but(weights="random").resolved()
-    es, first = [e.but(seed=e.seed + i) for i in range(seeds)], trunk(e)
-    shared = {id(p): p for p in first.parameters()}
-    models = [first] + [copy.deepcopy(first, dict(shared)) for _ in es[1:]]
-    layered = [add_new_layers(model, one, 2) for model, one in zip(models, es, strict=True)]
-    model = (layered[0] if seeds == 1 else stack(layered)).to(place)
-    tokens, precision = messages_of(e), choose_precision(e.precision, place)
-    results = [Result(one, 0, 0, 0, ("ham", "spam"), {}, test_labels=tokens["test"].labels.tolist()) for one in es]
-    autocast = Autocast(precision, place)
-    with matrix_products(precision):
-        began = now()
-        with autocast(prefix=True):
-            splits = {name: prepare(model, e, part, store, precision) for name, part in tokens.items()}
-        results[0].prefix_seconds = now() - began
-        results[0].seconds = clock(lambda: _fit(Trainer(model, e, splits, autocast), results, False, None))
-    return results[0]
-
-
-def copy_rate(place: torch.device, size: int = 2**28) -> float:
-    """Bytes a second that a device moves while it copies, those read and those written, measured now."""
-    a, b = (torch.zeros(size // 4, device=place) for _ in range(2))
-    b.copy_(a)
-    return 10 * 2 * size / clock(lambda: [b.copy_(a) for _ in range(10)])
-
-
-def floor_of(e: Experiment, place: torch.device) -> dict[str, float]:
-    """A training step beside its floor: its products at the machine's rate, AdamW's bytes at its copy rate."""
-    e, precision = e.but(weights="random").resolved(), choose_precision(e.precision, place)
-    one = _engine(e, messages_of(e, {"train": 8 * 23, "val": 8, "test": 8}), 20, place, precision)
-    split, T = Split.of(e), lengths_of(e)[1]
-    products = Part("training", e, split, False).operations([(e.batch_size, T)])
-    rate = product_rate(torch.bfloat16 if precision == "bf16" else torch.float32, place, size=4096, now=now)
-    floor = products / rate + 28.0 * split.trainable / copy_rate(place)  # 4 numbers read, 3 written
-    return {"step": one["step"], "floor": floor, "ratio": one["step"] / floor}
-
-
-def measure_bars(device: str, rows: str) -> dict[str, Any]:
-    """Whole runs: every row once, twenty seeds of row 1, a step of rows 5 and 9 beside its floor."""
-    place = choose_device(device)
-    scale, store, seconds, prefixes = "gpt2" if place.type == "cuda" else "pocket", PrefixStore(), {}, {}
-    for row in map(int, parse_rows(rows)):
-        result = whole(ROWS[row].at(scale), store, place)
-        seconds[row], prefixes[row] = result.seconds, result.prefix_seconds
-        print(f"row {row}: prefix {prefixes[row]:.1f} s, training and evaluation {seconds[row]:.1f} s", flush=True)
-    first = BASELINE.at(scale)
-    alone, twenty = (whole(first, store, place, seeds).seconds for seeds in (1, 20))
-    print(f"row 1, prefix in hand: {alone:.2f} s; twenty seeds {twenty:.2f} s, {twenty / alone:.1f} times that")
-    floors = {row: floor_of(ROWS[row].at(scale), place) for row in (5, *(9,) * (place.type == "cuda"))}
-    for row, found in floors.items():
-        print(f"row {row}, a step: {found['step']:.4f} s, {found['ratio']:.1f} times its floor", flush=True)
-    total = sum(seconds.values()) + sum(prefixes.values())
-    print(f"{len(seconds)} rows: {total:.0f} s")
-    more = {"seeds": [alone, twenty], "floors": floors}
-    return {"scale": scale, "total": total, "rows": seconds, "prefixes": prefixes} | more
-
-
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """The measurements in Markdown, each row's plain loop as the measure of the others."""
+    """The measurements in Markdown, each row's plain loop as the measure of the others.
+
+    Seconds are those of the steps that were timed, scaled up to a whole run.
+    """
     names = {"engine": "this engine", "plain": "the plain loop", "trainer": "Trainer"}
-    lines = ["| row | | ms a step | s in all | times sooner | peak MB | GFLOP/s | of the machine's |", "|---" * 8 + "|"]
+    lines = [
+        "| row | | ms a step | s, scaled up | times sooner | peak MB | GFLOP/s | of the machine's |",
+        "|---" * 8 + "|",
+    ]
     for row, ways in found.items():
         plain = next(way["seconds"] for way in ways if way["how"] == "plain")
         for way in ways:
@@ -289,12 +235,11 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 def main(
     size: str = "gpt2-small",
-    rows: str = "1,2,3,5,11,16",
+    rows: str = "",
     steps: int = 24,
     device: str = "auto",
     bars: bool = False,
-    quick: bool = False,
-    out: Path = Path("book/results"),
+    out: Path = Path("book/results/bench.json"),
     note: str = "",
     one: str = "",
 ) -> None:
@@ -302,40 +247,51 @@ def main(
 
     Args:
         size: the model.
-        rows: which rows of the table; with --bars all of them, unless given.
+        rows: which rows of the table; unless given 1,2,3,5,11,16, and with --bars all that the device can bear.
         steps: training steps to time.
         device: where.
         bars: whole runs instead, of the GPT-2 ladder on a GPU, of the pocket one elsewhere.
-        quick: six steps.
-        out: the folder for bench-*.json.
+        out: the file of all benchmarks.
         note: a remark to keep with the numbers.
         one: used by this program for a process of its own: row and way.
     """
-    steps = 6 if quick else steps
     if one:
         row, how = one.split(",")
         change = {name: value for name, value in TABLE[int(row)].change.items() if name != "model_size"}
         print(json.dumps(measure(BASELINE.but(model_size=size, **change), how, steps, device)))  # type: ignore[arg-type]
         return
     place = choose_device(device)
-    made = {
-        "torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(), "note": note,
-    }  # fmt: skip
+    name, made = f"{'bars' if bars else size.split(' ')[0]}-{place.type}", conditions(place, steps, bars)
+    every = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    before = every.get(name, {})
+    entry = every[name] = {"made": made, "note": note or before.get("note", ""), "found": {}}
     if bars:
-        found: Any = measure_bars(device, "1-19" if place.type == "cuda" else "1-8,10,11,13-19")
-    else:
-        from importlib.metadata import version
+        from .bars import measure_bars  # which stands on this module
 
-        made |= {name: version(name) for name in ("transformers", "peft")}
-        found = {
-            str(row): [_in_its_own_process(size, f"{row},{how}", steps, device) for how in How.__args__]  # type: ignore[attr-defined]
-            for row in parse_rows(rows)
-        }
-        print(table(found))
-    name = f"bench-{'bars' if bars else size.split(' ')[0]}-{place.type}.json"
-    write_atomically(out / name, lambda t: Path(t).write_text(json.dumps(made | {"found": found}, indent=1) + "\n"))
+        entry["found"] = measure_bars(device, rows or ("1-19" if place.type == "cuda" else "1-8,10,11,13-19"), steps)
+        _keep(out, every)
+        return
+    if before.get("made") == made:
+        entry["found"] = before["found"]
+    asked = parse_rows(rows or "1,2,3,5,11,16")
+    for row in asked:
+        if row not in entry["found"]:
+            ways = [_in_its_own_process(size, f"{row},{how}", steps, device) for how in get_args(How)]
+            entry["found"][row] = ways
+            _keep(out, every)
+    print(table({row: entry["found"][row] for row in asked}))
+
+
+def conditions(place: torch.device, steps: int, bars: bool) -> dict[str, Any]:
+    """What a measurement depends on: device, threads, how many steps were timed, and versions."""
+    cuda = place.type == "cuda"
+    name = torch.cuda.get_device_name(place) if cuda else platform.processor() or platform.machine()
+    made = {"device": name, "threads": torch.get_num_threads(), "steps": steps, "python": platform.python_version()}
+    return made | {package: version(package) for package in ("torch", *("transformers", "peft") * (not bars))}
+
+
+def _keep(out: Path, every: dict[str, Any]) -> None:
+    write_atomically(out, lambda t: Path(t).write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8"))
 
 
 def _in_its_own_process(size: str, one: str, steps: int, device: str) -> dict[str, Any]:

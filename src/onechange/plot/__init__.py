@@ -2,7 +2,7 @@
 
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
 from .curves import accuracies, losses
-from .lines import forest, strip
+from .lines import forest, pairs, strip
 from .pretraining import pretraining
 from .study import agreement, bands, cost, differences, rows, sweep
 
@@ -20,6 +20,7 @@ __all__ = [
     "differences",
     "forest",
     "losses",
+    "pairs",
     "pretraining",
     "rows",
     "strip",

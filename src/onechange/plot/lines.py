@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from .chart import INK, LINE, MINUS, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -23,8 +25,8 @@ class Line:
     published: float = math.nan
 
 
-def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[str]) -> Figure:
-    """A row for every label: dots, an interval, and its numbers; a line at ``zero``."""
+def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[str], log: bool = False) -> Figure:
+    """A row for every label: dots, an interval, and its numbers; a line at ``zero`` unless that is no number."""
     stacked = layout is NARROW
     step = 44 if stacked else 30
     left = 10 if stacked else min(240, round(ROOM * max(len(r.label) for r in rows)) + 16)
@@ -52,13 +54,19 @@ def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[
         level = 17 if stacked else 0
         write(axes, -left, level, row.label, at=(0, y), color=colour if row.dots else INK, **side)
         write(axes, right, level, row.text, at=(1, y), ha="right", size=12, alpha=0.8, **side)
-    values = [v for r in rows for v in (r.low, r.high, *r.dots, r.published) if not math.isnan(v)] + [zero]
+    values = [v for r in rows for v in (r.low, r.high, *r.dots, r.published, zero) if not math.isnan(v)]
     pad = 0.04 * (max(values) - min(values)) or 0.5
     axes.set_xlim(min(values) - pad, max(values) + pad)
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
+        axes.xaxis.set_major_formatter(lambda x, _: "10" + f"{math.log10(x):.0f}".translate(RAISED))
+        axes.minorticks_off()
+    else:
+        axes.locator_params(axis="x", nbins=5 if stacked else 7)
     axes.set_ylim(0, step * len(rows))
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.locator_params(axis="x", nbins=5 if stacked else 7)
     axes.tick_params(length=3, pad=5)
     axes.set_xlabel(xlabel, loc="left" if stacked else "center", labelpad=4, alpha=0.75)
     return figure
@@ -106,3 +114,23 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy") 
         key.append("◇ published, one seed")
     alt = f"{xlabel.capitalize()} from the baseline in points, with 95% intervals. {'; '.join(words)}."
     return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)
+
+
+def pairs(frame: pd.DataFrame, *, xlabel: str, names: tuple[str, str]) -> Chart:
+    """Two costs of every row on a logarithmic axis, and how many times the first is the second.
+
+    Args:
+        frame: columns ``label``, ``before`` and ``after``, numbers above zero.
+        xlabel: what the costs are counted in.
+        names: what the two are.
+    """
+    rows = []
+    for label, before, after in frame[["label", "before", "after"]].itertuples(index=False):
+        times = float(f"{before / after:.2g}")
+        rows.append(
+            Line(str(label), after, min(before, after), max(before, after), f"{times:g} times", published=before)
+        )
+    words = "; ".join(f"{row.label}: {row.published:.1e} and {row.mid:.1e}, {row.text}" for row in rows)
+    alt = f"{xlabel[0].upper()}{xlabel[1:]} by row, {names[0]} and {names[1]}, on a logarithmic axis. {words}."
+    key = [f"◇ {names[0]}", f"● {names[1]}"]
+    return Chart(lambda layout: lines(layout, rows, math.nan, xlabel, key, log=True), alt)
