@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from .bench import WARM, _engine, clock, messages_of, now
 from .device import Autocast, choose_device, choose_precision, matrix_products, product_rate
 from .engine import PrefixStore, add_new_layers, prepare, trunk
 from .experiment import BASELINE, Experiment
@@ -22,6 +21,7 @@ from .plan import Part, lengths_of
 from .result import Result
 from .rows import ROWS, parse_rows
 from .seeds import stack
+from .timing import WARM, clock, messages_of, now, time_engine
 from .train import Trainer, _fit
 
 
@@ -59,7 +59,7 @@ def floor_of(e: Experiment, place: torch.device, steps: int = 20) -> dict[str, f
     """A training step beside its floor: its products at the machine's rate, AdamW's bytes at its copy rate."""
     e, precision = e.but(weights="random").resolved(), choose_precision(e.precision, place)
     few = {"train": e.batch_size * (WARM + steps), "val": 8, "test": 8}
-    one = _engine(e, messages_of(e, few), steps, place, precision)
+    one = time_engine(e, messages_of(e, few), steps, place, precision)
     split, T = Split.of(e), lengths_of(e)[1]
     products = Part("training", e, split, False).operations([(e.batch_size, T)])
     rate = product_rate(torch.bfloat16 if precision == "bf16" else torch.float32, place, size=4096, now=now)

@@ -20,19 +20,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 import tyro
 
-from .device import Autocast, choose_device, choose_precision, matrix_products, product_rate
-from .engine import PrefixStore, build, prepare
+from .bars import measure_bars
+from .device import choose_device, choose_precision, product_rate
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .files import write_atomically
@@ -41,42 +38,11 @@ from .plan import PARTS, Part, calls_of, lengths_of
 from .rows import TABLE, parse_rows
 from .schedule import Look, Step, schedule
 from .text import Tokens
-from .train import Trainer
+from .timing import WARM, clock, messages_of, now, time_engine
 from .weights import shape_of
 
 How = Literal["engine", "plain", "trainer"]
 """This engine; its plain loop (``--prefix_cache off``); Hugging Face's Trainer, with peft for LoRA."""
-
-WARM = 3
-"""Steps that are not timed: the first ones set things up."""
-
-
-def messages_of(e: Experiment, n: dict[str, int] | None = None) -> dict[str, Tokens]:
-    """Random tokens with the lengths of an experiment's messages, ``n`` of each split or all of them."""
-    (lengths, T, _), splits = lengths_of(e), {}
-    rng, V = np.random.default_rng(0), shape_of(e.model_size).vocab_size
-    for name, every in lengths.items():
-        some = every[: n[name] if n else None]
-        ids = torch.from_numpy(rng.integers(0, V - 1, (len(some), T)))
-        splits[name] = Tokens(ids, some, torch.from_numpy(rng.integers(0, 2, len(some))))
-    return splits
-
-
-def now() -> float:
-    """Seconds by the wall's clock; with one thread on a processor those that this process had, so that what
-    else a machine does counts less."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    elif torch.get_num_threads() == 1:
-        return time.process_time()
-    return time.perf_counter()
-
-
-def clock(what: Callable[[], Any]) -> float:
-    """Seconds of a call."""
-    began = now()
-    what()
-    return now() - began
 
 
 def peak_memory(device: torch.device) -> float:
@@ -112,7 +78,7 @@ def measure(e: Experiment, how: How, steps: int, device: str) -> dict[str, Any]:
     precision, amount = choose_precision(e.precision, place), Amount.of(e)
     window = e.batch_size * e.accumulation_steps
     few = {"train": window * (WARM + steps), "val": 8 * steps, "test": 8}
-    one = (_trainer if how == "trainer" else _engine)(e, messages_of(e, few), steps, place, precision)
+    one = (_trainer if how == "trainer" else time_engine)(e, messages_of(e, few), steps, place, precision)
     seconds = {
         "prefix": one["prefix"] * amount.messages,
         "training": one["step"] * amount.steps,
@@ -129,33 +95,6 @@ def measure(e: Experiment, how: How, steps: int, device: str) -> dict[str, Any]:
         "peak_bytes": peak_memory(place) + max(0, kept), "operations": operations,
         "rate": operations / total, "machine_rate": rate, "precision": precision, "assumed": assumed,
     }  # fmt: skip
-
-
-def _engine(
-    e: Experiment, tokens: dict[str, Tokens], steps: int, place: torch.device, precision: str
-) -> dict[str, float]:
-    """This package, cached or plain as the experiment says."""
-    model, autocast = build(e, 2).to(place), Autocast(precision, place)
-    with matrix_products(precision):
-        with autocast(prefix=True):  # once to set up, once to time
-            warm = {name: replace(part, ids=part.ids[:8], lengths=part.lengths[:8]) for name, part in tokens.items()}
-            prepare(model, e, warm["val"], PrefixStore(), precision)
-            began = now()
-            splits = {name: prepare(model, e, part, PrefixStore(), precision) for name, part in tokens.items()}
-            prefix = (now() - began) / sum(map(len, tokens.values())) * (splits["val"].stage > 0)
-        trainer = Trainer(model, e, splits, autocast)
-        window = e.batch_size * e.accumulation_steps
-        order = [np.split(np.arange(i * window, (i + 1) * window), e.accumulation_steps) for i in range(WARM + steps)]
-        for batches in order[:WARM]:
-            trainer.step(Step(batches))
-        began = now()
-        for batches in order[WARM:]:
-            trainer.step(Step(batches))
-        step = (now() - began) / steps
-        seen = np.split(np.arange(len(tokens["val"])), range(8, len(tokens["val"]), 8))
-        message = clock(lambda: trainer.evaluate("val", seen)) / len(tokens["val"])
-    row = splits["val"].x[0]
-    return {"step": step, "message": message, "prefix": prefix, "row_size": row.numel() * row.is_floating_point()}
 
 
 def _trainer(
@@ -266,8 +205,6 @@ def main(
     before = every.get(name, {})
     entry = every[name] = {"made": made, "note": note or before.get("note", ""), "found": {}}
     if bars:
-        from .bars import measure_bars  # which stands on this module
-
         entry["found"] = measure_bars(device, rows or ("1-19" if place.type == "cuda" else "1-8,10,11,13-19"), steps)
         _keep(out, every)
         return
