@@ -11,7 +11,7 @@ from onechange.model import GPT
 from onechange.ngram import BITS, token_probabilities
 from onechange.pretrain import RECIPES, Corpus, Recipe, bits_per_byte, main, pretrain, rate
 from onechange.tokenizer import pocket_encoding
-from onechange.weights import load_weights, read_config
+from onechange.weights import POCKET, load_weights, read_config
 
 TEXT = "\n\n".join(
     f"Are you coming at {hour}? I will wait by the {place} {day}.\nYes, see you there. Bring the {thing}!"
@@ -113,6 +113,19 @@ def test_the_shipped_sizes_fit_their_limits():
     assert sizes["pocket-small"][0] <= 3e6
     assert sum(size for size, _ in sizes.values()) <= 26e6
     assert sizes["pocket-xl"][1] >= 6 * sizes["pocket-small"][1]
+
+
+def test_the_shipped_family_was_made_by_its_recipes_and_gets_better_with_size() -> None:
+    """Each card tells the recipe that is in the package; bits per byte fall, and stay below the 5-gram model's."""
+    cards = {n: json.loads(p.read_text()) for n in RECIPES if (p := POCKET / n / "card.json").exists()}
+    assert "pocket-small" in cards
+    for name, card in cards.items():
+        recipe = json.loads(json.dumps(dataclasses.asdict(RECIPES[name])))
+        assert {field: card[field] for field in recipe} == recipe
+        assert card["bits_per_byte"] < card["five_gram_bits_per_byte"]
+    bits = [card["bits_per_byte"] for card in cards.values()]
+    assert bits == sorted(bits, reverse=True)
+    assert bits[0] <= 1.55
 
 
 def test_the_5_gram_model_is_a_probability_distribution():
