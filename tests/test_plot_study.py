@@ -78,9 +78,9 @@ def test_the_front_is_what_nothing_cheaper_beats(by: str) -> None:
     assert len(drawn(chart, "rows")) == len(NETWORKS)
 
 
-def test_the_time_of_a_row_is_that_of_its_quickest_seed() -> None:
-    runs = replace(TABLE["1"], seconds=np.array([9.0, 3.0, 7.0]))
-    assert runs.took == 3.0
+def test_the_time_of_a_row_is_that_of_its_first_seed() -> None:
+    """Which runs alone; a share of many at once says little of what a row costs."""
+    assert replace(TABLE["1"], seconds=np.array([9.0, 3.0, 3.0])).took == 9.0
 
 
 @pytest.mark.parametrize("layout", [WIDE, NARROW])

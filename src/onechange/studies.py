@@ -73,7 +73,8 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str) -> dict
             many = min(seeds, study.seeds, study.fewer.get(row, seeds))
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
-                found = runs_of(run_study(jobs, store, device=device, progress=False, prefixes=prefixes))
+                for part in (jobs[:1], jobs):  # the first seed alone: its seconds are what the row takes
+                    found = runs_of(run_study(part, store, device=device, progress=False, prefixes=prefixes))
                 if not found[row].seeds:
                     raise UsageError("every seed ended early, so there is nothing to keep")
                 rows |= found
