@@ -65,7 +65,7 @@ def test_stored_curves_come_down(name: str) -> None:
     for row, runs in stored(name).items():
         if not runs.fixed and runs.experiment.learning_rate >= 1e-4:
             curve = runs.curve("train")["mean"]
-            assert curve.iloc[-1] < curve.iloc[0], row
+            assert curve.iloc[-1] < curve.iloc[0] or len(curve) == 1, row  # forty steps are looked at once
 
 
 def test_a_study_is_made_resumed_and_cut_short(
