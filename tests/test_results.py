@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from onechange.claims import CLAIMS, Claim, findings
+from onechange.compare import difficulty
 from onechange.experiment import Experiment
 from onechange.rows import TABLE, row_of
 from onechange.runs import FOLDERS, runs_of, stored, write
 from onechange.studies import STUDIES, make
 from onechange.study import Store
-from onechange.text import UCI_FILE, messages_digest
+from onechange.text import UCI_FILE, load_messages, messages_digest
 from onechange.weights import hash_of
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +136,18 @@ def test_every_published_conclusion_is_discussed_once() -> None:
 
 def claims() -> dict[str, Claim]:
     return {claim.name: claim for claim in CLAIMS}
+
+
+def test_messages_that_are_discussed_are_among_the_hardest() -> None:
+    """The chapter quotes what most rows get wrong; with other results its words have to change."""
+    rows = [runs for runs in stored("table-pocket").values() if not runs.fixed]
+    test = load_messages("pocket").test
+    hard = test.text.iloc[np.argsort(-difficulty(rows), kind="stable")[:12]]
+    (paragraph,) = [line for line in CHAPTERS["table"].splitlines() if "language of offers" in line]
+    quotes = re.findall(r"\*([^*]+)\*", paragraph)
+    assert len(quotes) >= 4
+    for quote in quotes:
+        assert hard.str.contains(quote, regex=False).any(), quote
 
 
 def test_no_verdict_is_typed() -> None:
