@@ -306,7 +306,7 @@ def test_rows_are_found_and_only_they_are_drawn(opened: Opened) -> None:
     every = listed(page)
     dots = page.locator("#explore-plot .mark-symbol path")
     assert dots.count() == len(every)
-    page.fill("#explore-find", "LAST token")
+    page.fill("#explore-find", "16 REAL")
     assert listed(page) == ["16"]
     assert page.inner_text("#explore-count") == f"1 of {len(every)} rows"
     assert dots.count() == 1
