@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from charts import drawn
 
 from onechange import plot
 from onechange.experiment import BASELINE
@@ -65,12 +66,6 @@ def charts() -> dict[str, plot.Chart]:
 
 CHARTS = charts()
 each_chart = pytest.mark.parametrize("name", list(CHARTS))
-
-
-def drawn(chart: plot.Chart, gid: str) -> np.ndarray:
-    """The points of one line of a figure."""
-    (line,) = [line for line in chart.figure().axes[0].lines if line.get_gid() == gid]
-    return np.array(line.get_xydata())
 
 
 @pytest.mark.parametrize("column", ["train", "val"])

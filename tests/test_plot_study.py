@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from charts import drawn
 
 from onechange import plot
 from onechange.compare import accuracy, against_baseline, agreement
@@ -15,12 +16,6 @@ from onechange.runs import stored
 
 TABLE = stored("table-uci")
 NETWORKS = {name: runs for name, runs in TABLE.items() if not runs.fixed}
-
-
-def drawn(chart: plot.Chart, gid: str) -> np.ndarray:
-    """The points of one line of a figure."""
-    (line,) = [line for line in chart.figure().axes[0].lines if line.get_gid() == gid]
-    return np.array(line.get_xydata())
 
 
 def test_rows_show_every_seed_and_the_interval() -> None:

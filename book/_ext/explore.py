@@ -10,7 +10,6 @@ and what was made from the same package and results is left alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import sys
@@ -19,18 +18,17 @@ from typing import Any
 
 import onechange as oc
 from onechange import Runs, UsageError
-from onechange.compare import Comparison, Estimate, agreement, difference
+from onechange.compare import SIZES, Comparison, Estimate, agreement, difference
 from onechange.result import finite
 from onechange.rows import row_of
 from onechange.studies import STUDIES
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fresh import digest
+from fresh import digest, remake
 
 EXPLORE = Path(__file__).parents[1] / "_assets" / "explore"
 WORDS = {"uci": "UCI messages", "pocket": "pocket messages"}, {"pocket": "pocket models", "gpt2": "GPT-2"}
 SIGNS = {"better": 1, "worse": -1}
-SIZES = (0.005, 0.01, 0.02)
 FIELDS = ("mean", "low", "high", "p", "sign", "seeds", "needed", "together")
 """What is kept of a pair: the change's difference from the base in points, and what is said of it. The other
 way round is the same with the signs turned, which is left to the page."""
@@ -138,12 +136,7 @@ def make(folder: Path, found: list[tuple[str, list[Study]]]) -> None:
 
 
 def main(folder: Path = EXPLORE) -> None:
-    stamp, now = folder / ".made-from", f"{digest()} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
-    if stamp.exists() and stamp.read_text() == now:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    make(folder, tables())
-    stamp.write_text(now)
+    remake(folder, digest(), __file__, lambda folder: make(folder, tables()))
 
 
 if __name__ == "__main__":

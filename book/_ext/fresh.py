@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,24 @@ def digest(root: Path = ROOT) -> str:
                 sha.update(f"{path.relative_to(root).as_posix()}\n".encode())
                 sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()
+
+
+def remake(folder: Path, package: str, maker: str, make: Callable[[Path], None]) -> None:
+    """Let ``make`` fill ``folder`` anew, unless it was filled from the same package by the same maker.
+
+    Args:
+        folder: for generated files and nothing else.
+        package: its :func:`digest`.
+        maker: the file that ``make`` stands in.
+        make: writes into the empty folder.
+    """
+    stamp, now = folder / ".made-from", f"{package} {hashlib.sha256(Path(maker).read_bytes()).hexdigest()}"
+    if stamp.exists() and stamp.read_text() == now:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make(folder)
+    stamp.write_text(now)
 
 
 def main(root: Path = ROOT) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 import zlib
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from onechange.text import load_messages
 from onechange.tokenizer import POCKET_RANKS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fresh import digest
+from fresh import digest, remake
 
 LIVE = Path(__file__).parents[1] / "_assets" / "live"
 ROWS = (1, 2, 3, 5, 10, 16, 17)
@@ -139,13 +138,7 @@ def cut(tensors: State, reach: int) -> State:
 
 
 def main(folder: Path = LIVE) -> None:
-    stamp, now = folder / ".made-from", f"{digest()} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
-    if stamp.exists() and stamp.read_text() == now:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    make(folder, list(load_messages("pocket").test.text))
-    stamp.write_text(now)
+    remake(folder, digest(), __file__, lambda folder: make(folder, list(load_messages("pocket").test.text)))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from .runs import Runs, runs_of
 
 LEVEL = 0.95
 POWER = 0.8
+SIZES = (0.005, 0.01, 0.02)
+"""Differences, as fractions, for which it is said how many seeds they would take."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Comparison:
         room = wanted - self.difference.per_message
         return None if room <= 0 else max(2, math.ceil(self.difference.per_seed / room))
 
-    def outlook(self, sizes: Sequence[float] = (0.005, 0.01, 0.02)) -> str:
+    def outlook(self, sizes: Sequence[float] = SIZES) -> str:
         """In words, the seeds that differences of some sizes (fractions) would take."""
         words = []
         for size in sizes:

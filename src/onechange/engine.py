@@ -31,6 +31,7 @@ from .seeds import stack
 from .text import Tokens
 from .weights import hash_of, load_weights, shape_of, weights_file
 
+EVALUATED = 64  # messages in a batch of an evaluation
 CHUNK_TOKENS = 4096  # tokens in a batch of the prefix: enough to fill a machine, little enough for its caches
 
 

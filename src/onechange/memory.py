@@ -19,14 +19,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .device import choose_precision
-from .engine import CHUNK_TOKENS, Reader, _features, add_new_layers, frozen_blocks
+from .engine import CHUNK_TOKENS, EVALUATED, Reader, _features, add_new_layers, frozen_blocks
 from .errors import UsageError
 from .experiment import Experiment
 from .model import GPT
 from .weights import MODELS, GPTConfig, shape_of
 
 K = 2  # classes, where the messages that would tell are not here
-EVALUATED = 64  # messages in a batch of an evaluation
 RUNTIME = {"cpu": 0.4e9, "cuda": 0.6e9}  # bytes of the interpreter and PyTorch, or of CUDA's context and kernels
 
 

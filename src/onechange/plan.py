@@ -19,10 +19,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .device import Autocast, choose_device, choose_precision, matrix_products
-from .engine import CHUNK_TOKENS, Reader
+from .engine import CHUNK_TOKENS, EVALUATED, Reader
 from .errors import UsageError
 from .experiment import Experiment
-from .memory import EVALUATED, RUNTIME, Memory, Sketch, Split, free_memory, memory_of, nearest_that_fits, per_block
+from .memory import RUNTIME, Memory, Sketch, Split, free_memory, memory_of, nearest_that_fits, per_block
 from .schedule import Look, Step, schedule
 from .text import load_messages, uci_is_here
 from .tokenizer import gpt2_files_are_here

@@ -34,7 +34,7 @@ from .files import write_atomically
 from .model import GPT, GPTConfig, init_gpt2_
 from .ngram import token_probabilities
 from .tokenizer import END, POCKET_RANKS, pocket_encoding, read_ranks, to_json
-from .weights import hf_config, load_weights, to_hf
+from .weights import MODELS, hf_config, load_weights, to_hf
 
 CPU = torch.device("cpu")
 
@@ -63,11 +63,11 @@ class Recipe:
 
 
 RECIPES = {
-    "pocket-small": Recipe(n_layers=4, emb_dim=128, n_heads=4),
-    "pocket-medium": Recipe(n_layers=4, emb_dim=160, n_heads=5),
-    "pocket-large": Recipe(n_layers=5, emb_dim=192, n_heads=6),
-    "pocket-xl": Recipe(n_layers=8, emb_dim=224, n_heads=7),
+    name: Recipe(model.shape.n_layers, model.shape.emb_dim, model.shape.n_heads)
+    for name, model in MODELS.items()
+    if model.scale == "pocket"
 }
+"""The pocket family's, by size; the shapes stand in ``weights.MODELS``."""
 
 
 class Corpus:

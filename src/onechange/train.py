@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .device import Autocast, choose_device, choose_precision, matrix_products
-from .engine import Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
+from .engine import EVALUATED, Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
 from .memory import advised
@@ -76,7 +76,7 @@ class Trainer:
         lengths = inputs.host_lengths[index] if self.reader.own_end and not self.plain else np.zeros(index.shape)
         order = np.argsort(lengths, axis=-1, kind="stable")
         # Many seeds fill a machine with fewer messages each, and a large batch falls out of its cache.
-        size = self.e.batch_size if self.plain else 64 if index.ndim == 1 else max(8, 64 // len(index))
+        size = self.e.batch_size if self.plain else EVALUATED if index.ndim == 1 else max(8, EVALUATED // len(index))
         chunks = [order[..., i : i + size] for i in range(0, order.shape[-1], size)]
         done = [self.losses(split, np.take_along_axis(index, chunk, axis=-1)) for chunk in chunks]
         loss, logits = torch.cat([loss for loss, _ in done], -1), torch.cat([logits for _, logits in done], -2)
