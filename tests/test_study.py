@@ -19,12 +19,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock, Timeout
 
 from onechange import Experiment, UsageError, study
 from onechange.cli import main
 from onechange.result import Result
-from onechange.study import Job, Store, jobs_of, run_study, table_rows
+from onechange.study import Job, Store, jobs_of, run_study, table_rows, workers_for
 from onechange.summary import by_setting, summary
 from onechange.weights import learning_rate_of
 
@@ -258,6 +259,54 @@ def test_two_processes_on_one_store(base: Experiment, tmp_path: Path) -> None:
     computed = log.read_text().splitlines()
     assert len(computed) == len(set(computed)) == 12
     assert len(files(out)) == 12
+
+
+def test_workers_give_the_same_records(base: Experiment, tmp_path: Path) -> None:
+    """Two processes with a thread each share the rows, whatever is stored or asked for twice, and change no number."""
+    rows = {"1": base, "2": base.but(trainable_token_pos="first"), "5": base.but(trainable_layers="all")}
+    jobs = jobs_of(rows | {"again": base}, [5, 6])
+    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
+    run_study(jobs[:1], shared, progress=False)
+    told: list[dict[str, Any]] = []
+    records = run_study(jobs, shared, progress=False, workers=2, done=told.append)
+    expected = run_study(jobs, alone, progress=False)
+    assert len(told) == len(jobs)
+    assert [record["row"] for record in records] == [job.row for job in jobs]
+    for ours, theirs in zip(records, expected, strict=True):
+        assert ours["key"] == theirs["key"]
+        assert ours["final"] == theirs["final"]
+        assert np.allclose(ours["train_losses"], theirs["train_losses"], atol=1e-5)
+    threads = {record["row"]: record["environment"]["threads"] for record in records}
+    assert threads["5"] == max(1, torch.get_num_threads() // 2)
+
+
+def test_when_workers_pay(base: Experiment) -> None:
+    """One process a thread for the small family on a processor, each with two groups or more; else one."""
+    pocket = [[(Job("5", Experiment("pocket-small", trainable_layers="all")), "key")]] * 8
+    assert [workers_for(pocket[:n], "cpu", threads=4) for n in (0, 1, 3, 4, 7, 8)] == [1, 1, 1, 2, 3, 4]
+    assert workers_for(pocket, "cpu", threads=1) == 1
+    assert workers_for([[(Job("5", base), "key")]] * 8, "cpu", threads=4) == 1
+    assert workers_for([*pocket, [(Job("5", Experiment("gpt2-small")), "key")]], "cpu", threads=4) == 1
+
+
+def test_a_worker_that_is_killed(base: Experiment, tmp_path: Path) -> None:
+    """Memory ran short and the system chose one: one line, status 2, and what was finished is kept."""
+    psutil = pytest.importorskip("psutil")
+    out = tmp_path / "store"
+    words = table_words(base.but(num_epochs=3), out, "--rows", "1-5,16,19", "--seeds", "40", "--workers", "2")
+    command = [sys.executable, "-m", "onechange.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(list(out.glob("*.json")) if out.exists() else []) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    helpers = [child for child in psutil.Process(process.pid).children() if "popen_loky" in " ".join(child.cmdline())]
+    assert len(helpers) == 2
+    helpers[0].kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.strip().splitlines()[-1].startswith("onechange: one of 2 processes was killed")
+    assert "Traceback" not in err
+    assert all(json.loads(file.read_text()) for file in out.glob("*.json"))
 
 
 def test_a_lock_of_another_process_is_left_to_it(base: Experiment, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class Study(Computes):
     one model that --model_size names in every row."""
     out: Path = Path("onechange-results")
     """The folder in which finished runs are kept."""
+    workers: int | Literal["auto"] = "auto"
+    """How many processes share the runs. auto: small models on a processor run side by side, one on a thread."""
     clean: bool = False
     """Score only the test messages that do not stand in the training set."""
 
@@ -80,11 +82,14 @@ class Study(Computes):
             raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
         if self.scale and self.experiment.model_size != Experiment().model_size:
             raise UsageError("scale and model_size both name the models: give one of them")
+        if self.workers != "auto" and not 1 <= self.workers <= 1000:
+            raise UsageError(f"workers must be auto or between 1 and 1000, not {self.workers}")
         experiments = table_rows(self.experiment, rows, self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
         return run_study(
             jobs_of(experiments, seeds), Store(self.out),
             device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
+            workers=self.workers,
         )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
+from joblib import cpu_count
 
+from .device import choose_device
 from .engine import PrefixStore
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
@@ -63,9 +65,10 @@ STUDIES = {
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
 
 
-def make(name: str, seeds: int, store: Store, target: Path, device: str) -> dict[str, Runs]:
+def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int) -> dict[str, Runs]:
     """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
     study, prefixes = STUDIES[name], PrefixStore()
+    processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1
     rows: dict[str, Runs] = {}
     experiments = study.experiments()
     with progress_bar(True, total=len(experiments), unit="row", desc=name) as bar:
@@ -74,7 +77,8 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str) -> dict
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
                 for part in (jobs[:1], jobs):  # the first seed alone: its seconds are what the row takes
-                    found = runs_of(run_study(part, store, device=device, progress=False, prefixes=prefixes))
+                    done = run_study(part, store, device=device, progress=False, prefixes=prefixes, workers=processes)
+                    found = runs_of(done)
                 if not found[row].seeds:
                     raise UsageError("every seed ended early, so there is nothing to keep")
                 rows |= found
@@ -92,6 +96,7 @@ def main(
     out: Path = Path("onechange-results"),
     target: Path = FOLDERS[1],
     device: str = "auto",
+    workers: int = cpu_count(),
 ) -> None:
     """Make stored results of the book.
 
@@ -101,12 +106,13 @@ def main(
         out: the folder in which finished runs are kept.
         target: the folder that the studies' files are written to.
         device: auto, cpu, cuda, ...
+        workers: processes that share the further seeds of a row of the pocket family, one a core unless given.
     """
     for name in names:
         if name not in STUDIES:
             raise UsageError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}")
     for name in names:
-        make(name, seeds, Store(out), target, device)
+        make(name, seeds, Store(out), target, device, workers)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,19 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from .device import choose_device, choose_precision
 from .engine import PrefixStore
@@ -117,6 +121,9 @@ class Job:
 Keyed = tuple[Job, str]
 """A job and the key of its record."""
 
+Outcome = tuple[list[dict[str, Any]], list[Keyed]]
+"""Records, and the jobs that were left to other processes."""
+
 SEEDS_TOGETHER = 20
 
 
@@ -155,17 +162,38 @@ def run_study(
     progress: bool = True,
     prefixes: PrefixStore | None = None,
     checkpointing: bool = False,
+    workers: int | Literal["auto"] = 1,
     done: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is not in the store yet; return the records of all jobs, in order.
 
     Kill it at any moment and start it again: it goes on. A run that another process is doing is left
     to it and waited for at the end.
+
+    Args:
+        workers: processes that share the work, each with its part of the threads and of the prefixes'
+            memory; see :func:`workers_for`.
     """
     keys = [store.key(job.experiment, device, job.row if is_baseline(job.row) else "") for job in jobs]
     prefixes = PrefixStore() if prefixes is None else prefixes
     waiting = list(zip(jobs, keys, strict=True))
+    groups = list(_groups([item for item in waiting if not store.path(item[1]).exists()], SEEDS_TOGETHER))
+    many = workers_for(groups, device, torch.get_num_threads()) if workers == "auto" else min(workers, len(groups))
     with progress_bar(progress, total=len(jobs), unit="run") as bar:
+
+        def report(records: list[dict[str, Any]]) -> None:
+            bar.update(len(records))
+            for record in records:
+                bar.set_postfix(test=f"{record['final'].get('test', float('nan')):.3f}")
+                if done is not None:
+                    done(record)
+
+        if many > 1:
+            bar.set_description(f"{many} processes")
+            waiting = [item for item in waiting if store.path(item[1]).exists()]
+            for records, busy in _in_processes(many, groups, store, device, prefixes.limit / many, checkpointing):
+                report(records)
+                waiting += busy
         # First whatever is free, many seeds at once; then what others were doing, one by one.
         for patience, most in ((0.0, SEEDS_TOGETHER), (-1.0, 1)):
             later = []
@@ -173,11 +201,7 @@ def run_study(
                 bar.set_description(f"row {group[0][0].row}, seed {group[0][0].experiment.seed}")
                 records, busy = _run_group(group, store, device, prefixes, checkpointing, patience)
                 later += busy
-                bar.update(len(records))
-                for record in records:
-                    bar.set_postfix(test=f"{record['final'].get('test', float('nan')):.3f}")
-                    if done is not None:
-                        done(record)
+                report(records)
             waiting = later
     stored = [(job, store.load(key)) for job, key in zip(jobs, keys, strict=True)]
     return [record | {"row": job.row} for job, record in stored if record is not None]
@@ -197,9 +221,48 @@ def _groups(waiting: Sequence[Keyed], most: int) -> Iterator[list[Keyed]]:
         yield from (together[i : i + most] for i in range(0, len(together), most))
 
 
+def workers_for(groups: Sequence[Sequence[Keyed]], device: str, threads: int) -> int:
+    """How many processes pay for groups of runs.
+
+    One model of the pocket family leaves most threads waiting for each other, so every thread gets a process of
+    its own, as long as that has two groups or more to earn its start. A larger model, or a GPU, is kept busy by one.
+    """
+    small = all(job.experiment.resolved().scale == "pocket" for group in groups for job, _ in group)
+    return max(1, min(threads, len(groups) // 2)) if small and choose_device(device).type == "cpu" else 1
+
+
+def _in_processes(
+    many: int, groups: list[list[Keyed]], store: Store, device: str, limit: float, checkpointing: bool
+) -> Iterator[Outcome]:
+    """What the groups came to, as they end."""
+    from joblib import Parallel, delayed, parallel_config
+
+    pool = Parallel(many, batch_size=1, return_as="generator_unordered")
+    with parallel_config("loky", inner_max_num_threads=max(1, torch.get_num_threads() // many)):
+        try:
+            yield from pool(delayed(_run_group_there)(g, store, device, limit, checkpointing) for g in groups)
+        except BrokenProcessPool:
+            raise UsageError(
+                f"one of {many} processes was killed, as happens where memory is short: what was finished is kept, "
+                "and --workers 1 needs less"
+            ) from None
+
+
+@lru_cache(maxsize=1)
+def _prefixes(limit: float) -> PrefixStore:
+    """The prefixes that a process keeps from group to group."""
+    return PrefixStore(limit)
+
+
+def _run_group_there(group: list[Keyed], store: Store, device: str, limit: float, checkpointing: bool) -> Outcome:
+    """:func:`_run_group` in a process that shares the work."""
+    tqdm.set_lock(RLock())  # tqdm's own, between processes, would be left behind by one that is stopped
+    return _run_group(group, store, device, _prefixes(limit), checkpointing, 0.0)
+
+
 def _run_group(
     group: list[Keyed], store: Store, device: str, prefixes: PrefixStore, checkpointing: bool, patience: float
-) -> tuple[list[dict[str, Any]], list[Keyed]]:
+) -> Outcome:
     """Do what is neither done nor being done by another process; the records, and what was left to others."""
     with ExitStack() as held:
         mine, busy = [], []
