@@ -71,7 +71,15 @@ def test_a_step_has_a_floor(toy: Path) -> None:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The measurements that are asked for, of a benchmark that takes no time."""
-    way = {"how": "plain", "seconds": 2.0, "per_step": 0.1, "peak_bytes": 1e6, "rate": 1e9, "machine_rate": 2e9}
+    way = {
+        "how": "plain",
+        "seconds": 2.0,
+        "per_step": 0.1,
+        "peak_bytes": 1e6,
+        "rate": 1e9,
+        "machine_rate": 2e9,
+        "precision": "fp32",
+    }
     made: list[str] = []
 
     def measured(size: str, one: str, *_: object) -> dict[str, object]:

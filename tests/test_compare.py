@@ -226,6 +226,15 @@ def test_agreement() -> None:
     np.testing.assert_allclose(agreement([a, b]), [[1, 0.5], [0.5, 1]])
 
 
+def test_agreement_pairs_rows_by_their_seeds() -> None:
+    """A row with more seeds counts with those that both have; one without a seed stands beside them all."""
+    rule = made_up("0a", np.array([[1, 0]]))
+    both = made_up("1", np.array([[1, 0], [0, 1]]))
+    np.testing.assert_allclose(agreement([rule, both]), [[1, 0.5], [0.5, 1]])
+    late = made_up("2", np.array([[0, 1]]), both.seeds[1:])
+    np.testing.assert_allclose(agreement([both, late]), [[1, 1], [1, 1]])
+
+
 def test_difficulty_counts_every_row_alike() -> None:
     """However many seeds a row has."""
     a = made_up("1", np.array([[1, 1, 0, 0], [1, 0, 0, 0]]))

@@ -113,8 +113,7 @@ def table(name: str, studies: list[Study]) -> dict[str, Any]:
     """One table of the page: rows, all pairs, and the comparisons with the baseline as the chapter corrects them."""
     rows = joined(studies)
     runs = list(rows.values())
-    seeds = max((x.seeds for x in runs), key=len)
-    together = agreement([x.of(seeds) if x.fixed else x for x in runs])
+    together = agreement(runs)
     corrected = oc.against_baseline(studies[0]) if "1" in studies[0] else {}
     return {
         "name": name,

@@ -146,22 +146,32 @@ class Comparison:
         )
 
 
-def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
-    """Compare two rows on the seeds that both were run with.
+def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
+    """Two rows on the seeds that both were run with.
 
     A row that has no seed (a baseline without a network) is set beside every seed of the other.
 
     Raises:
         UsageError: if they have no seed in common or read other test messages.
     """
-    seeds = [seed for seed in base.seeds if seed in change.seeds]
-    if base.fixed or change.fixed:
-        seeds = list(change.seeds if base.fixed else base.seeds)
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if a.fixed or b.fixed:
+        seeds = list(b.seeds if a.fixed else a.seeds)
     if not seeds:
-        raise UsageError(f"{base.row} and {change.row} were not run with the same seeds")
-    if base.messages != change.messages:
-        raise UsageError(f"{base.row} and {change.row} were not tested on the same messages")
-    d = change.of(seeds).scores(clean) - base.of(seeds).scores(clean)  # (S, N)
+        raise UsageError(f"{a.row} and {b.row} were not run with the same seeds")
+    if a.messages != b.messages:
+        raise UsageError(f"{a.row} and {b.row} were not tested on the same messages")
+    return a.of(seeds), b.of(seeds)
+
+
+def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
+    """Compare two rows, :func:`paired`.
+
+    Raises:
+        UsageError: if they have no seed in common or read other test messages.
+    """
+    one, other = paired(base, change)
+    d = other.scores(clean) - one.scores(clean)  # (S, N)
     p = swap_test(d)
     return Comparison(base.label, change.label, estimate(d), p, p)
 
@@ -242,11 +252,7 @@ def against_baseline(rows: dict[str, Runs], clean: bool = False, base: str = "1"
 
 def agreement(rows: Sequence[Runs]) -> np.ndarray:
     """How often two rows are right or wrong on the same message with the same seed: ``(R, R)``, fractions."""
-    scores = [runs.scores().astype(bool) for runs in rows]
-    shared = [min(len(a), len(b)) for a in scores for b in scores]
-    pairs = [
-        (a[:n] == b[:n]).mean() for (a, b), n in zip(((a, b) for a in scores for b in scores), shared, strict=True)
-    ]
+    pairs = [(one.right == other.right).mean() for a in rows for b in rows for one, other in [paired(a, b)]]
     return np.array(pairs).reshape(len(rows), len(rows))
 
 

@@ -65,7 +65,7 @@ STUDIES = {
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
 
 
-def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int) -> dict[str, Runs]:
+def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
     """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
     study, prefixes = STUDIES[name], PrefixStore()
     processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1

@@ -63,7 +63,7 @@ MODELS: dict[str, Model] = {
     ),
     "pocket-small": _pocket(0, (128, 4, 4), 1e-3),
     "pocket-medium": _pocket(1, (160, 5, 4), 5e-4),
-    "pocket-large": _pocket(2, (192, 6, 5), 3e-4),
+    "pocket-large": _pocket(2, (192, 6, 5), 5e-4),
     "pocket-xl": _pocket(3, (224, 7, 8), 3e-4),
 }  # fmt: skip
 
