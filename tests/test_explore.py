@@ -100,8 +100,8 @@ def test_a_study_appears_once_it_is_stored(
 
 def test_what_cannot_be_compared_says_why(explore: ModuleType) -> None:
     one = runs("1", 0.8)
-    assert "same seeds" in explore.pair(one, runs("rank-1", 0.8, first=900), 1.0)
-    assert "same messages" in explore.pair(one, replace(one, row="2", made={"messages_sha256": "b"}), 1.0)
+    assert "same seeds" in explore.pair(one, runs("rank-1", 0.8, first=900))
+    assert "same messages" in explore.pair(one, replace(one, row="2", made={"messages_sha256": "b"}))
 
 
 def test_results_that_are_missing_or_without_value_are_written(explore: ModuleType, made: list, tmp_path: Path) -> None:

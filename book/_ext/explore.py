@@ -92,10 +92,10 @@ def interval(e: Estimate) -> dict[str, Any]:
     return {"low": low, "high": high, "shown": "" if math.isnan(low) else f"[{low:.1f}, {high:.1f}]"}
 
 
-def pair(base: Runs, change: Runs, together: float) -> list[Any] | str:
+def pair(base: Runs, change: Runs) -> list[Any] | str:
     """Two rows compared, in the order of :data:`FIELDS`; or why they cannot be."""
     try:
-        c = difference(base, change)
+        c, together = difference(base, change), agreement([base, change])[0, 1]
     except UsageError as error:
         return str(error)
     d = c.difference
@@ -113,16 +113,13 @@ def table(name: str, studies: list[Study]) -> dict[str, Any]:
     """One table of the page: rows, all pairs, and the comparisons with the baseline as the chapter corrects them."""
     rows = joined(studies)
     runs = list(rows.values())
-    together = agreement(runs)
     corrected = oc.against_baseline(studies[0]) if "1" in studies[0] else {}
     return {
         "name": name,
         "messages": runs[0].right.shape[1],
         "clean": runs[0].scores(clean=True).shape[1],
         "rows": [line(x) for x in runs],
-        "pairs": [
-            [pair(base, runs[j], float(together[i, j])) for j in range(i + 1, len(runs))] for i, base in enumerate(runs)
-        ],
+        "pairs": [[pair(base, change) for change in runs[i + 1 :]] for i, base in enumerate(runs)],
         "corrected": {row: [f"{c.adjusted:.2g}", sign(c)] for row, c in corrected.items()},
     }
 
