@@ -46,8 +46,8 @@ results: $(READY) ## the stored results of the book, hours; stop and start again
 bench: $(READY) ## speed beside the plain loop and the Trainer, into book/results/bench.json; BENCH="--bars": whole runs
 	$(PY) -m onechange.bench $(BENCH)
 
-readme: $(READY) ## the README's table of rows, from the package
-	$(PY) -c 'from onechange.rows import update_readme; update_readme()'
+readme: $(READY) ## the README's table of rows, from the package and its stored results
+	$(PY) -c 'from onechange.summary import update_readme; update_readme()'
 
 clean: ## the built book and its cache (not the environment)
 	rm -rf _build book/_build dist

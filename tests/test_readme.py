@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from onechange.rows import as_markdown
+from onechange.summary import readme_rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_table_of_rows_is_the_packages():
     """`make readme` writes it; nobody edits it by hand."""
-    assert as_markdown() in README
+    assert readme_rows() in README
 
 
 def test_the_tree_has_a_line_for_every_module():

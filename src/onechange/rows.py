@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -194,20 +193,3 @@ def parse_rows(text: str) -> list[str]:
         else:
             raise UsageError(f"rows {text!r} is not a list of rows like 1-5,16,pad-mask")
     return list(dict.fromkeys(rows))
-
-
-def as_markdown() -> str:
-    """The published table with this package's commands, for the README."""
-    lines = ["| # | the change | command | published test % |", "|---:|---|---|---:|"]
-    for number, r in zip(TABLE, published().itertuples(), strict=True):
-        title = f"[{r.title}](book/{TABLE[number].home}.ipynb)"
-        lines.append(f"| {r.row} | {title} | `{r.command}` | {r.test:.2f} |")
-    return "\n".join(lines)
-
-
-def update_readme(path: str = "README.md") -> None:
-    """Write :func:`as_markdown` between the marks in the README."""
-    file = Path(path)
-    before, mark, rest = file.read_text(encoding="utf-8").partition("kept by a test -->\n")
-    _, end, after = rest.partition("<!-- end of rows -->")
-    file.write_text(f"{before}{mark}{as_markdown()}\n{end}{after}", encoding="utf-8")

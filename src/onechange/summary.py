@@ -6,14 +6,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .compare import accuracy
 from .experiment import BASELINE
-from .rows import NAMED, is_baseline, row_of
-from .runs import runs_of
+from .rows import NAMED, TABLE, is_baseline, published, row_of
+from .runs import runs_of, stored
 from .weights import MODELS, learning_rate_of
 
 
@@ -110,3 +111,26 @@ def _order(record: dict[str, Any]) -> tuple:
     row = str(record["row"])
     place = list(NAMED).index(row) if row in NAMED else int(row)
     return row in NAMED and not is_baseline(row), not is_baseline(row), place, record["experiment"]["seed"]
+
+
+def readme_rows() -> str:
+    """The nineteen rows for the README: command, published accuracy, and the pocket family's of the book's results."""
+    heads = ("#", "the change", "command", "published %", "pocket family %", "95 %", "seeds")
+    lines = [f"| {' | '.join(heads)} |", "|---:|---|---|---:|---:|---:|---:|"]
+    measured = stored("table-uci")
+    for number, r in zip(TABLE, published().itertuples(), strict=True):
+        title = f"[{r.title}](book/{TABLE[number].home}.ipynb)"
+        ours = "not yet | |"
+        if str(number) in measured:
+            x = accuracy(measured[str(number)])
+            ours = f"{100 * x.mean:.1f} | {100 * x.low:.1f}–{100 * x.high:.1f} | {x.seeds}"
+        lines.append(f"| {number} | {title} | `{r.command}` | {r.test:.2f} | {ours} |")
+    return "\n".join(lines)
+
+
+def update_readme(path: str = "README.md") -> None:
+    """Write :func:`readme_rows` between the marks in the README."""
+    file = Path(path)
+    before, mark, rest = file.read_text(encoding="utf-8").partition("kept by a test -->\n")
+    _, end, after = rest.partition("<!-- end of rows -->")
+    file.write_text(f"{before}{mark}{readme_rows()}\n{end}{after}", encoding="utf-8")
