@@ -328,6 +328,7 @@ def test_the_cache_is_shown_and_cleared(
         (["run", "--precision", "fp23"], "'fp32'"),
         (["run", "--prefix_cache", "of"], "'off'"),
         (["table", "--scale", "poket"], "'pocket'"),
+        (["table", "--workers", "0"], "between 1 and 1000"),
         (["table", "--rows", "20"], "1 to 19"),
         (["table", "--rows", "0-3"], "1 to 19"),
         (["table", "--rows", "pad-maks"], "'pad-mask'"),
