@@ -299,7 +299,7 @@ def test_a_worker_that_is_killed(base: Experiment, tmp_path: Path) -> None:
     while len(list(out.glob("*.json")) if out.exists() else []) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    helpers = [child for child in psutil.Process(process.pid).children() if "popen_loky" in " ".join(child.cmdline())]
+    helpers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(helpers) == 2
     helpers[0].kill()
     _, err = process.communicate(timeout=120)

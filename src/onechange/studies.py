@@ -9,12 +9,12 @@ study's file in ``book/results`` is rewritten after every row.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
-from joblib import cpu_count
 
 from .device import choose_device
 from .engine import PrefixStore
@@ -96,7 +96,7 @@ def main(
     out: Path = Path("onechange-results"),
     target: Path = FOLDERS[1],
     device: str = "auto",
-    workers: int = cpu_count(),
+    workers: int = os.cpu_count() or 1,
 ) -> None:
     """Make stored results of the book.
 

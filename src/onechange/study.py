@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
@@ -235,29 +237,35 @@ def _in_processes(
     many: int, groups: list[list[Keyed]], store: Store, device: str, limit: float, checkpointing: bool
 ) -> Iterator[Outcome]:
     """What the groups came to, as they end."""
-    from joblib import Parallel, delayed, parallel_config
-
-    pool = Parallel(many, batch_size=1, return_as="generator_unordered")
-    with parallel_config("loky", inner_max_num_threads=max(1, torch.get_num_threads() // many)):
-        try:
-            yield from pool(delayed(_run_group_there)(g, store, device, limit, checkpointing) for g in groups)
-        except BrokenProcessPool:
-            raise UsageError(
-                f"one of {many} processes was killed, as happens where memory is short: what was finished is kept, "
-                "and --workers 1 needs less"
-            ) from None
-
-
-@lru_cache(maxsize=1)
-def _prefixes(limit: float) -> PrefixStore:
-    """The prefixes that a process keeps from group to group."""
-    return PrefixStore(limit)
+    threads, others = max(1, torch.get_num_threads() // many), active_children()
+    pool = ProcessPoolExecutor(many, get_context("spawn"), _start_helper, (threads, limit))
+    try:
+        runs = [pool.submit(_run_group_there, group, store, device, checkpointing) for group in groups]
+        yield from (run.result() for run in as_completed(runs))
+    except BrokenProcessPool:
+        raise UsageError(
+            f"one of {many} processes was killed, as happens where memory is short: what was finished is kept, "
+            "and --workers 1 needs less"
+        ) from None
+    finally:  # of an error too: nobody waits for the runs of a study that has ended
+        pool.shutdown(wait=False, cancel_futures=True)
+        for helper in set(active_children()) - set(others):
+            helper.terminate()
 
 
-def _run_group_there(group: list[Keyed], store: Store, device: str, limit: float, checkpointing: bool) -> Outcome:
-    """:func:`_run_group` in a process that shares the work."""
-    tqdm.set_lock(RLock())  # tqdm's own, between processes, would be left behind by one that is stopped
-    return _run_group(group, store, device, _prefixes(limit), checkpointing, 0.0)
+_here: list[PrefixStore] = []
+"""In a helping process: the prefixes it keeps from group to group."""
+
+
+def _start_helper(threads: int, limit: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one ends us
+    tqdm.set_lock(RLock())  # tqdm's own, between processes, would be left behind by one that is ended
+    torch.set_num_threads(threads)
+    _here.append(PrefixStore(limit))
+
+
+def _run_group_there(group: list[Keyed], store: Store, device: str, checkpointing: bool) -> Outcome:
+    return _run_group(group, store, device, _here[0], checkpointing, 0.0)
 
 
 def _run_group(
