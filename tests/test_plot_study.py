@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from charts import drawn
 
-from onechange import plot
+from onechange import UsageError, plot
 from onechange.compare import accuracy, against_baseline, agreement
 from onechange.plot.chart import NARROW, WIDE, Layout
 from onechange.plot.study import labels_of
@@ -53,6 +53,11 @@ def test_bands_hold_most_seeds(column: str) -> None:
     assert drawn(chart, f"0-{column}").tolist() == pytest.approx(
         np.column_stack([runs.examples, values.mean(0)]), abs=1e-12
     )
+
+
+def test_bands_says_how_many_rows_it_shows() -> None:
+    with pytest.raises(UsageError, match="4 rows at most, not 5"):
+        plot.bands([TABLE["1"]] * 5)
 
 
 def test_a_sweep_stands_at_its_numbers() -> None:

@@ -165,7 +165,9 @@ def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
 
 
 def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
-    """Compare two rows, :func:`paired`.
+    """Compare two rows on the seeds that both were run with, message by message.
+
+    A row that has no seed (a baseline without a network) is set beside every seed of the other.
 
     Raises:
         UsageError: if they have no seed in common or read other test messages.

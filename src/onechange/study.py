@@ -174,7 +174,7 @@ def run_study(
 
     Args:
         workers: processes that share the work, each with its part of the threads and of the prefixes'
-            memory; see :func:`workers_for`.
+            memory; ``"auto"`` starts some where they pay.
     """
     keys = [store.key(job.experiment, device, job.row if is_baseline(job.row) else "") for job in jobs]
     prefixes = PrefixStore() if prefixes is None else prefixes

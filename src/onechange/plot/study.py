@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..errors import UsageError
 from ..rows import TABLE
 from .chart import INK, LINE, NARROW, PALETTE, ROOM, SERIES, Chart, Layout, new_axes, write
 from .lines import Line, forest, lines
@@ -61,7 +62,12 @@ def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
     Args:
         runs: up to four rows.
         column: ``train`` or ``val``.
+
+    Raises:
+        UsageError: for more rows than there are colours.
     """
+    if len(runs) > len(SERIES):
+        raise UsageError(f"bands shows {len(SERIES)} rows at most, not {len(runs)}")
     frames = [row.curve(column) for row in runs]
     what = {"train": "training loss", "val": "validation loss"}[column]
     words = [
