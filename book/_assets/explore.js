@@ -12,7 +12,7 @@
   };
   const option = (value, textContent) => element("option", { value, textContent });
   const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-  const label = ({ row, title }) => `${row} ${title}`.trim();
+  const label = ({ row, title }) => (title.startsWith(row) ? title : `${row} ${title}`.trim());
 
   // What can be drawn, by its name in the data. A cost is better small and drawn on a logarithmic axis.
   const QUANTITIES = {
