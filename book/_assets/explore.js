@@ -12,7 +12,6 @@
   };
   const option = (value, textContent) => element("option", { value, textContent });
   const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-  const label = ({ row, title }) => (title.startsWith(row) ? title : `${row} ${title}`.trim());
 
   // What can be drawn, by its name in the data. A cost is better small and drawn on a logarithmic axis.
   const QUANTITIES = {
@@ -36,7 +35,7 @@
     const { rows } = table;
     const homes = [...new Set(rows.map(({ home }) => home))];
     $("home").replaceChildren(option("", "all"), ...homes.map((home) => option(home, home)));
-    for (const name of ["change", "base"]) $(name).replaceChildren(...rows.map((row, i) => option(i, label(row))));
+    for (const name of ["change", "base"]) $(name).replaceChildren(...rows.map((row, i) => option(i, row.label)));
     for (const heading of document.querySelectorAll(".explore-rows thead th")) heading.removeAttribute("aria-sort");
     $("rows").replaceChildren(...rows.map(line));
     $("key").textContent =
@@ -133,7 +132,7 @@
   const points = (x) => `${x > 0 ? "+" : x < 0 ? "−" : ""}${Math.abs(x).toFixed(1)}`;
 
   const verdict = (c, from, to) => [
-    element("small", { textContent: `${label(to)} against ${label(from)}` }),
+    element("small", { textContent: `${to.label} against ${from.label}` }),
     ` ${points(c.mean)} points [${points(c.low)}, ${points(c.high)}]: ${VERDICTS[c.sign]}`,
   ];
 
@@ -226,14 +225,14 @@
       y: row.values[$("y").value],
       ...row.intervals[$("y").value],
       sign: row === second ? "◆" : row === first ? "◇" : "",
-      about: `${label(row)}: ${row.shown[$("y").value]} upwards, ${row.shown[$("x").value]} across`,
+      about: `${row.label}: ${row.shown[$("y").value]} upwards, ${row.shown[$("x").value]} across`,
     }));
     const drawn = all.filter((point) => point.x !== null && point.y !== null);
     const best = x.cost && !y.cost ? front(drawn) : [];
     for (const point of best) point.best = true;
     for (const point of drawn) point.rank = point.sign ? 0 : point.best ? 1 : 2;
 
-    const names = Object.fromEntries(table.rows.map((row) => [row.row, label(row)]));
+    const names = Object.fromEntries(table.rows.map((row) => [row.row, row.label]));
     const chosen = drawn.filter(({ sign }) => sign);
     const said = [`${y.name} of ${count(drawn.length, "row")} against ${x.name}.`];
     if (best.length) said.push(`No cheaper row beats these: ${best.map(({ row }) => names[row]).join("; ")}.`);

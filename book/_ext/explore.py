@@ -78,6 +78,7 @@ def line(runs: Runs) -> dict[str, Any]:
     return {
         "row": runs.row,
         "title": runs.title,
+        "label": runs.label,
         "home": row.home,
         "kind": "plain" if runs.fixed else "published" if runs.row.isdecimal() else "further",
         "why": row.why,
