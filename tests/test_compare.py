@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,16 @@ from onechange import UsageError
 from onechange.claims import CLAIMS, Part, findings
 from onechange.compare import (
     Comparison,
-    accuracy,
     against_baseline,
     agreement,
     compare,
     difference,
     difficulty,
-    estimate,
     holm,
     swap_test,
 )
 from onechange.experiment import BASELINE
+from onechange.intervals import Estimate, accuracy, estimate, estimate_splits
 from onechange.rows import ROWS, TABLE
 from onechange.runs import Runs, runs_of, stored, write
 
@@ -115,6 +115,58 @@ def test_clean_messages() -> None:
     assert (found.messages, found.mean) == (80, pytest.approx(0.5))
 
 
+def test_another_level_and_its_p() -> None:
+    """An interval that just leaves out zero has the level of its p."""
+    e = estimate(drawn(np.random.default_rng(2), 5, 80, 0.3) - 0.5)
+    assert e.at(0.95) == e
+    assert e.at(1 - e.p).low * e.at(1 - e.p).high == pytest.approx(0, abs=1e-12)
+    assert (estimate(np.zeros((2, 9))).p, estimate(np.ones((2, 9))).p) == (1, 0)
+
+
+SPLITS = BASELINE.at("pocket").but(resplit=True).resolved()
+
+
+def pool(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Messages of a collection, some harder than others: how likely each is to be got right."""
+    return expit(2.0 + 1.5 * rng.normal(size=n))
+
+
+def test_splits_are_the_unit_where_every_seed_has_its_own() -> None:
+    """By hand: Student's t over the splits, with the variance of Nadeau and Bengio (2003)."""
+    right = np.random.default_rng(0).random((4, 70)) < np.array([[0.8], [0.7], [0.9], [0.8]])
+    runs = made_up("1", right, experiment=SPLITS)
+    found, means = accuracy(runs), right.mean(1)
+    half = stats.t.ppf(0.975, 3) * means.std(ddof=1) * math.sqrt(1 / 4 + 20 / 70)
+    e = estimate_splits(right, np.ones_like(right), 20 / 70)
+    assert (e.low, e.high) == pytest.approx((means.mean() - half, means.mean() + half))
+    assert (found.mean, found.seeds, found.messages) == (pytest.approx(means.mean()), 4, 70)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+    assert found.per_message > 0, "no number of splits makes a collection larger"
+    fewer = accuracy(made_up("1", right, experiment=SPLITS.but(train_size=70)))
+    assert fewer.high - fewer.low > found.high - found.low
+
+
+def test_an_interval_over_splits_holds_the_truth() -> None:
+    """Simulated collections of 500 messages, split by five seeds: 90 times in 100 or more."""
+    rng = np.random.default_rng(4)
+    truth = pool(rng, 10**6).mean()
+    hits = []
+    for _ in range(300):
+        messages = pool(rng, 500)
+        right = np.array([rng.random(100) < rng.choice(messages, 100, replace=False) for _ in range(5)])
+        e = accuracy(made_up("1", right, experiment=SPLITS))
+        hits.append(e.low <= truth <= e.high)
+    assert np.mean(hits) >= 0.90
+
+
+def test_clean_counts_a_splits_own_messages() -> None:
+    """Each split leaves out its own; none loses what stands in the training set of another."""
+    seen = np.eye(3, 60, dtype=np.int8)
+    right = np.ones((3, 60), bool)
+    right[0, 0] = False
+    assert accuracy(made_up("1", right, seen=seen, experiment=SPLITS), clean=True).mean == 1
+
+
 # -- differences ------------------------------------------------------------------------------------
 
 
@@ -139,6 +191,54 @@ def test_no_difference_is_said_as_such() -> None:
     assert difference(a, b).verdict == "no difference could be shown"
     same = difference(a, a)
     assert (same.difference.low, same.difference.high, same.p) == (0, 0, 1)
+    assert same.outlook() == "the two answer every message alike"
+
+
+@pytest.mark.parametrize(("seed", "message"), [(0.0, 1.5), (1.0, 1.5), (2.0, 0.5)])
+def test_p_knows_the_seeds(seed: float, message: float) -> None:
+    """Two rows that are the same but for their seeds: p below 0.05 one time in twenty, however much seeds scatter."""
+    rng = np.random.default_rng(8)
+    false = 0
+    for _ in range(200):
+        both = drawn(rng, 10, 300, 2.0, seed, message)
+        false += difference(made_up("1", both[:5], [1, 2, 3, 4, 5]), made_up("2", both[5:], [1, 2, 3, 4, 5])).p < 0.05
+    assert false / 200 <= 0.09
+
+
+def test_one_seed_that_agrees_everywhere_is_not_certain() -> None:
+    """Another message might have been one on which they differ."""
+    a = made_up("1", np.arange(300)[None] < 280)
+    c = difference(a, a)
+    assert c.difference.low < 0 < c.difference.high
+    assert c.difference.high == pytest.approx(0.009, abs=0.001)
+    assert c.seeds_for(0.02) is None
+    assert "one seed" in c.outlook()
+
+
+def test_clean_leaves_out_what_either_row_has_seen() -> None:
+    """A row that trains on fewer messages has seen fewer of the test's; the pair keeps what both have not."""
+    seen = np.zeros((2, 3, 50), np.int8)
+    seen[0, :, :20], seen[1, :, :5] = 1, 1
+    right = np.ones((3, 50), bool)
+    right[:, 10:20] = False
+    c = difference(made_up("1", right, seen=seen[0]), made_up("2", ~right, seen=seen[1]), clean=True)
+    assert (c.difference.messages, c.difference.mean) == (30, -1)
+
+
+def test_rows_with_splits_of_their_own() -> None:
+    """Compared split by split; a row without a network has a run for each; other splits are refused."""
+    rng = np.random.default_rng(6)
+    right = rng.random((2, 6, 80)) < np.array([0.7, 0.9])[:, None, None]
+    base, change = made_up("1", right[0], experiment=SPLITS), made_up("2", right[1], experiment=SPLITS)
+    c = difference(base, change)
+    expected = stats.ttest_rel(right[1].mean(1), right[0].mean(1))
+    assert c.p == pytest.approx(2 * stats.t.sf(expected.statistic / math.sqrt(1 + 6 / 3.5), 5))
+    assert c.difference.per_message > 0
+    rule = made_up("0a", right[1], experiment=SPLITS)
+    assert not rule.fixed
+    assert difference(base, rule).difference.mean == pytest.approx(c.difference.mean)
+    with pytest.raises(UsageError, match="same messages"):
+        difference(made_up("1", right[0]), change)
 
 
 def test_only_common_seeds_count() -> None:
@@ -184,7 +284,7 @@ def test_holm_step_by_step(p: list[float], alpha: float) -> None:
 
 
 def test_the_number_of_seeds_is_enough() -> None:
-    """With so many seeds a difference of that size is shown about four times in five, and with a third rarely."""
+    """With so many seeds a difference of that size is shown four times in five, and with a third rarely."""
     rng = np.random.default_rng(7)
 
     def runs(S: int) -> tuple[Runs, Runs]:
@@ -195,10 +295,12 @@ def test_the_number_of_seeds_is_enough() -> None:
 
     needed = difference(*runs(400)).seeds_for(0.05)
     assert needed is not None
-    shown = np.mean([difference(*runs(needed + 2)).difference.low > 0 for _ in range(60)])
+    shown = np.mean([difference(*runs(needed)).difference.low > 0 for _ in range(200)])
     fewer = np.mean([difference(*runs(max(2, needed // 3))).difference.low > 0 for _ in range(60)])
-    assert shown > 0.65
-    assert fewer < shown
+    assert shown >= 0.74
+    assert fewer < shown - 0.2
+    many = holm([difference(*runs(20)) for _ in range(10)])[0]
+    assert many.seeds_for(0.05) > replace(many, family=1).seeds_for(0.05), "a correction takes more seeds"
     hard = difference(made_up("1", drawn(rng, 5, 60, 0)), made_up("4", drawn(rng, 5, 60, 0)))
     assert hard.seeds_for(1e-4) is None
     assert "more test messages" in hard.outlook((1e-4,))
@@ -273,7 +375,7 @@ def test_records_become_runs() -> None:
     runs = runs_of([record, record | {"error": "the loss", "final": {}, "test_probabilities": []}])["1"]
     assert (runs.failed, runs.right.tolist(), runs.seen.tolist()) == (1, [[True, True, False]], [[0, 1, 2]])
     assert runs.curve("val")["mean"].tolist() == [1.0, 0.6]
-    assert runs.scores(clean=True).shape == (1, 1)
+    assert runs.of_seeds(clean=True).tolist() == [1.0]
 
 
 # -- claims -----------------------------------------------------------------------------------------
@@ -304,8 +406,8 @@ def test_claims_name_rows_that_exist() -> None:
 )
 def test_a_verdict_by_hand(region: tuple[float, float], low: float, high: float, verdict: str) -> None:
     """Inside, outside, or across the border of where the difference should lie."""
-    d = estimate(np.eye(2))
-    c = Comparison("1", "2", type(d)((low + high) / 2, low, high, 0, 2, 2, 0, 0), 1, 1)
+    d: Estimate = estimate(np.eye(2))
+    c = Comparison("1", "2", replace(d, mean=(low + high) / 2, low=low, high=high), 1, 1)
     assert Part("1", "2", *region).verdict(c) == verdict
 
 
@@ -320,5 +422,7 @@ def test_findings_of_made_up_results() -> None:
     assert found["two-blocks"].verdict == "does not hold"
     assert found["ignored-label"].verdict == "holds"
     assert found["size"].verdict == "not measured"
+    two = found["all-layers"].comparisons
+    assert two[0].difference == difference(rows["1"], rows["5"]).difference.at(0.975), "two parts, both right"
     assert str(found["last-token"]).startswith("holds: 1 the baseline against 2 first token +")
     assert list(against_baseline(rows)) == ["2", "3", "4", "5", "18"]

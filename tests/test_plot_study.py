@@ -9,7 +9,8 @@ import pytest
 from charts import drawn
 
 from onechange import UsageError, plot
-from onechange.compare import accuracy, against_baseline, agreement
+from onechange.compare import against_baseline, agreement
+from onechange.intervals import accuracy
 from onechange.plot.chart import NARROW, WIDE, Layout
 from onechange.plot.study import labels_of
 from onechange.runs import stored

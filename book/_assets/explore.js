@@ -157,15 +157,16 @@
     const published = known ? to.values.published - from.values.published : null;
     draw(c, published);
 
-    const test = c.seeds === 1 ? "McNemar’s exact test" : "permutation test over messages";
+    const test = c.seeds === 1 ? "McNemar’s exact test" : "the larger of Student’s t and a permutation test";
     const needed = c.needed.map((n, k) => {
       const size = EXPLORE.sizes[k];
-      return `${size} point${size === 1 ? "" : "s"}: ${n ? `${n} seeds` : "more test messages"}`;
+      return `${size} point${size === 1 ? "" : "s"}: ${n ? `about ${n} seeds` : "more test messages"}`;
     });
+    const alike = c.low === 0 && c.high === 0;
     fact("test", `p = ${c.p}, ${test}`);
     fact("on the same", `${count(c.seeds, "seed")} and ${table.messages} messages`);
     fact("right or wrong together", `${c.together} % of the answers`);
-    fact("to show a difference of", needed.join(", "));
+    if (c.seeds > 1 && !alike) fact("to show a difference of", needed.join(", "));
     if (known) fact("published", `${points(published)} points, GPT-2 with one seed (○ on the line)`);
     if (from.row === "1" && table.corrected[to.row]) {
       const [p, sign] = table.corrected[to.row];

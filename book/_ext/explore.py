@@ -18,7 +18,8 @@ from typing import Any
 
 import onechange as oc
 from onechange import Runs, UsageError
-from onechange.compare import SIZES, Comparison, Estimate, agreement, difference
+from onechange.compare import SIZES, Comparison, agreement, difference
+from onechange.intervals import Estimate
 from onechange.result import finite
 from onechange.rows import row_of
 from onechange.studies import STUDIES
@@ -118,7 +119,7 @@ def table(name: str, studies: list[Study]) -> dict[str, Any]:
     return {
         "name": name,
         "messages": runs[0].right.shape[1],
-        "clean": runs[0].scores(clean=True).shape[1],
+        "clean": oc.accuracy(runs[0], clean=True).messages,
         "rows": [line(x) for x in runs],
         "pairs": [[pair(base, change) for change in runs[i + 1 :]] for i, base in enumerate(runs)],
         "corrected": {row: [f"{c.adjusted:.2g}", sign(c)] for row, c in corrected.items()},

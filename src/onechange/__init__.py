@@ -7,9 +7,10 @@
 
 from . import plot
 from .claims import findings
-from .compare import accuracy, against_baseline, compare, difference
+from .compare import against_baseline, compare, difference
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
+from .intervals import accuracy
 from .result import Result
 from .rows import ROWS, published
 from .runs import Runs, stored

@@ -117,8 +117,9 @@ class Table(Study, Prints):
 class Compare(Study):
     """Compare rows with the first of them: same seeds, same test messages, paired.
 
-    Prints each difference with its 95 % interval over seeds and messages and a permutation test,
-    corrected for the number of rows (Holm), and how many seeds smaller differences would take.
+    Prints each difference with its 95 % interval over seeds and messages and its p, corrected for all rows
+    that were run or, of a stored study, for all that it has (Holm), and how many seeds smaller differences
+    would take.
     """
 
     rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -127,7 +128,7 @@ class Compare(Study):
     """Compare a study of the book (table-uci or table-pocket) instead of running anything."""
 
     def __call__(self) -> int:
-        from .compare import difference, holm
+        from .compare import against_baseline
         from .rows import parse_rows
         from .runs import runs_of, stored
 
@@ -137,7 +138,8 @@ class Compare(Study):
         runs = stored(self.stored) if self.stored else runs_of(self.records([first, *others]))
         if missing := [name for name in (first, *others) if name not in runs]:
             raise UsageError(f"{self.stored} has no row {missing[0]}: it has {', '.join(runs)}")
-        for comparison in holm(difference(runs[first], runs[other], self.clean) for other in others):
+        found = against_baseline(runs, self.clean, first)
+        for comparison in (found[other] for other in others):
             print(f"{comparison}\n  {comparison.outlook()}")
         return 0
 

@@ -1,19 +1,13 @@
-"""What may be concluded from runs: intervals over seeds and messages, paired differences, tests.
+"""What may be concluded from two rows: paired differences, tests, corrections.
 
-A row is run with several seeds, and every run answers the same test messages. Both were drawn: other
-seeds would give other models, other messages another score. The model behind every interval here says
-so: the score of seed ``s`` on message ``m`` is
-
-    x[s, m] = mean + seed[s] + message[m] + rest[s, m]
-
-with all three drawn at random (a crossed random-effects model; Searle, Casella and McCulloch, 1992,
-*Variance Components*, chapter 4). Two rows are compared on the same seeds and the same messages, so what
-makes a message hard for both does not count against either.
+Two rows are compared on the same seeds and the same messages, so what makes a message hard for both does
+not count against either. Intervals follow the model of :mod:`~onechange.intervals`.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,73 +17,13 @@ import numpy as np
 from .cache import root
 from .errors import UsageError
 from .experiment import Experiment
+from .intervals import LEVEL, Estimate, estimate, over
 from .runs import Runs, runs_of
 
-LEVEL = 0.95
 POWER = 0.8
 SIZES = (0.005, 0.01, 0.02)
 """Differences, as fractions, for which it is said how many seeds they would take."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % interval, as fractions.
-
-    ``sd`` is the standard deviation of the seeds' own means; ``per_seed`` and ``per_message`` are the
-    parts of the mean's variance that shrink with more seeds, and only with more messages.
-    """
-
-    mean: float
-    low: float
-    high: float
-    sd: float
-    seeds: int
-    messages: int
-    per_seed: float
-    per_message: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
-def estimate(x: np.ndarray) -> Estimate:
-    """The mean of ``x`` ``(S, N)``, seeds by messages, over seeds and messages that might have been drawn.
-
-    Variance components by the method of moments; Student's t with Satterthwaite's (1946) degrees of freedom.
-    """
-    from scipy.stats import t
-
-    S, N = x.shape
-    mean, of_seeds, of_messages = float(x.mean()), x.mean(1), x.mean(0)
-    rest = x - of_seeds[:, None] - of_messages + mean
-    ms_message = S * float(np.var(of_messages, ddof=1))
-    ms_seed = N * float(np.var(of_seeds, ddof=1)) if S > 1 else 0.0
-    ms_rest = float((rest**2).sum()) / ((S - 1) * (N - 1)) if S > 1 else 0.0
-    # The mean squares estimate sums of components: seed, N var_seed + var_rest; message, S var_message + var_rest.
-    per_seed, per_message = max(0.0, ms_seed - ms_rest) / (S * N), max(0.0, ms_message - ms_rest) / (S * N)
-    variance = per_seed + per_message + ms_rest / (S * N)
-    doubt = ms_message**2 / (N - 1)
-    doubt += ms_seed**2 / (S - 1) + ms_rest**2 / ((S - 1) * (N - 1)) if S > 1 else 0.0
-    df = max(1.0, (variance * S * N) ** 2 / doubt) if doubt else 1.0
-    half = float(t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(variance)
-    sd = float(np.std(of_seeds, ddof=1)) if S > 1 else math.nan
-    return Estimate(mean, mean - half, mean + half, sd, S, N, S * per_seed + ms_rest / N, per_message)
-
-
-def accuracy(runs: Runs, clean: bool = False) -> Estimate:
-    """A row's test accuracy, its interval never empty and never past 0 or 1.
-
-    The interval is that of the scores with two right and two wrong answers added (Agresti and Coull, 1998),
-    so that no error in N messages does not read as certainty. ``clean`` leaves out the test messages that
-    stand in the training set, word for word or after masking.
-    """
-    right = runs.scores(clean)
-    S = len(right)
-    if S == 0 or right.shape[1] < 2:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, S, right.shape[1], math.nan, math.nan)
-    added = np.concatenate([right, np.tile([0.0, 0.0, 1.0, 1.0], (S, 1))], axis=1)
-    wide = estimate(added)
-    return replace(estimate(right), low=max(0.0, wide.low), high=min(1.0, wide.high))
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -99,9 +33,11 @@ class Comparison:
     Attributes:
         base, change: what was compared.
         difference: the mean difference in test accuracy, with its interval.
-        p: of a permutation test over messages: how often swapping the two rows' answers, message by
-            message, gives a difference as large. With one seed, McNemar's exact test.
+        p: the larger of two, so that a finding has to pass both: Student's t of the interval's model (would
+            other seeds and messages show it?), and a permutation test over messages, McNemar's exact test
+            for one seed (do these models differ?). See :func:`difference`.
         adjusted: ``p`` after Holm's (1979) correction for all comparisons made together.
+        family: how many these were.
     """
 
     base: str
@@ -109,6 +45,7 @@ class Comparison:
     difference: Estimate
     p: float
     adjusted: float
+    family: int = 1
 
     @property
     def verdict(self) -> str:
@@ -117,33 +54,52 @@ class Comparison:
         shown = self.adjusted < 1 - LEVEL and self.difference.low * self.difference.high > 0
         return ("better" if self.difference.mean > 0 else "worse") if shown else "no difference could be shown"
 
+    def power(self, size: float, seeds: int) -> float:
+        """How often so many seeds would show a difference of ``size`` (a fraction), corrected as this one was.
+
+        Of Student's t with the variances found here, which are themselves uncertain, the more so from few seeds.
+        """
+        from scipy.stats import nct, t
+
+        d = self.difference
+        of_seeds = d.per_seed / seeds
+        variance = of_seeds + d.per_message
+        if variance == 0:
+            return 1.0
+        df = variance**2 / (of_seeds**2 / (seeds - 1) + d.per_message**2 / (d.messages - 1))
+        border = float(t.isf((1 - LEVEL) / self.family / 2, df))
+        found = float(nct.sf(border, df, size / math.sqrt(variance)))
+        return 1.0 if math.isnan(found) else found  # far beyond the border SciPy gives up
+
     def seeds_for(self, size: float) -> int | None:
         """Seeds it would take to show a difference of ``size`` (a fraction), four times in five.
 
-        ``None`` where no number of seeds would: the test messages are too few for so small a difference.
+        ``None`` where that cannot be had: from one seed nothing is known of how seeds differ, and where
+        the test messages are too few no number of seeds helps.
         """
-        from scipy.stats import norm
-
-        wanted = (size / float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))) ** 2  # the variance that allows it
-        room = wanted - self.difference.per_message
-        return None if room <= 0 else max(2, math.ceil(self.difference.per_seed / room))
+        if self.difference.seeds < 2 or self.power(size, MOST_SEEDS) < POWER:
+            return None
+        return 2 + bisect_left(range(2, MOST_SEEDS), POWER, key=lambda seeds: self.power(size, seeds))
 
     def outlook(self, sizes: Sequence[float] = SIZES) -> str:
         """In words, the seeds that differences of some sizes (fractions) would take."""
+        if self.difference.seeds < 2:
+            return "one seed does not say how many a difference would take"
+        if self.difference.se == 0:
+            return "the two answer every message alike"
         words = []
         for size in sizes:
             n = self.seeds_for(size)
             points = f"{100 * size:g} point{'s' * (size != 0.01)}"
-            words.append(f"{points}: {n} seeds" if n else f"{points}: more test messages")
+            words.append(f"{points}: about {n} seeds" if n else f"{points}: more test messages")
         return f"to show a difference of {', '.join(words)}"
 
     def __str__(self) -> str:
         d = self.difference
         points = f"{100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        return (
-            f"{self.change} against {self.base}: {points}, p = {self.adjusted:.2g}, "
-            f"{d.seeds} seeds, {d.messages} messages: {self.verdict}"
-        )
+        p = f"p = {self.adjusted:.2g}" + f" (Holm, {self.family} comparisons)" * (self.family > 1)
+        seeds = f"{d.seeds} seed{'s' * (d.seeds != 1)}"
+        return f"{self.change} against {self.base}: {points}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
 
 
 def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
@@ -159,7 +115,8 @@ def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
         seeds = list(b.seeds if a.fixed else a.seeds)
     if not seeds:
         raise UsageError(f"{a.row} and {b.row} were not run with the same seeds")
-    if a.messages != b.messages:
+    split_alike = all(getattr(a.experiment, name) == getattr(b.experiment, name) for name in ("resplit", "balance"))
+    if a.messages != b.messages or not split_alike:
         raise UsageError(f"{a.row} and {b.row} were not tested on the same messages")
     return a.of(seeds), b.of(seeds)
 
@@ -167,15 +124,30 @@ def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
 def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     """Compare two rows on the seeds that both were run with, message by message.
 
-    A row that has no seed (a baseline without a network) is set beside every seed of the other.
+    A row that has no seed (a baseline without a network) is set beside every seed of the other. ``clean`` leaves
+    out messages that stand in the training set of either.
+
+    With one seed the interval is that of the answers with one more message on which only ``base`` is right and
+    one more on which only ``change`` is (Bonett and Price, 2012): no disagreement in N messages is not none at all.
 
     Raises:
         UsageError: if they have no seed in common or read other test messages.
     """
     one, other = paired(base, change)
-    d = other.scores(clean) - one.scores(clean)  # (S, N)
-    p = swap_test(d)
-    return Comparison(base.label, change.label, estimate(d), p, p)
+    d = other.right.astype(float) - one.right  # (S, N)
+    kept = one.kept(clean) & other.kept(clean)
+    found = over(d, kept, one)
+    if one.experiment.one_test_set or len(d) == 1:
+        d = d[:, kept.all(0)]
+        p = swap_test(d)
+    else:  # no message is answered by all models
+        p = found.p
+    if len(d) > 1:
+        p = max(p, found.p)
+    else:
+        wide = estimate(np.append(d, [[1.0, -1.0]], axis=1))
+        found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
+    return Comparison(base.label, change.label, found, p, p)
 
 
 def compare(
@@ -243,7 +215,7 @@ def holm(comparisons: Iterable[Comparison]) -> list[Comparison]:
     for rank, i in enumerate(sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)):
         running = max(running, min(1.0, (len(comparisons) - rank) * comparisons[i].p))
         adjusted[i] = running
-    return [replace(c, adjusted=p) for c, p in zip(comparisons, adjusted, strict=True)]
+    return [replace(c, adjusted=p, family=len(adjusted)) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
 def against_baseline(rows: dict[str, Runs], clean: bool = False, base: str = "1") -> dict[str, Comparison]:

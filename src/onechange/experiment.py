@@ -185,6 +185,16 @@ class Experiment:
     def uses_lora(self) -> bool:
         return self.trainable_layers in ("lora", "lora_alternative")
 
+    @property
+    def own_file(self) -> bool:
+        """Whether the messages are a reader's own, which the seed splits."""
+        return self.dataset not in (None, "uci", "pocket")
+
+    @property
+    def one_test_set(self) -> bool:
+        """Whether every seed is tested on the same messages."""
+        return not self.resplit and not self.own_file
+
     # -- what is allowed --------------------------------------------------------------------
 
     def _normalise(self) -> None:
@@ -249,7 +259,6 @@ class Experiment:
         if self.trainable_blocks > shape.n_layers:
             raise UsageError(f"trainable_blocks {self.trainable_blocks} is more than the model's {shape.n_layers}")
         dataset = self.dataset or ("pocket" if self.scale == "pocket" else "uci")
-        named = dataset in ("uci", "pocket")
         never_seen = (
             not self.disable_causal_mask and self.padding_side == "right" and self.trainable_token_pos != "last"
         )
@@ -258,8 +267,8 @@ class Experiment:
             (self.trainable_layers != "last_block", ["trainable_blocks"], "without --trainable_layers last_block"),
             (self.no_padding, PADDING, "with no_padding, which neither pads nor cuts"),
             (never_seen, ["mask_padding"], "where no token that is read can see padding"),
-            (named, ["balance"], f"on {dataset}, which is balanced already"),
-            (not named, ["resplit"], "on a file, which is split by the seed already"),
+            (not self.own_file, ["balance"], f"on {dataset}, which is balanced already"),
+            (self.own_file, ["resplit"], "on a file, which is split by the seed already"),
         ]
         default = {f.name: f.default for f in dataclasses.fields(self)}
         for applies, options, why in idle:

@@ -16,8 +16,8 @@ from itertools import groupby
 import numpy as np
 from matplotlib.image import imsave
 
-from .compare import Estimate, accuracy
 from .experiment import Experiment
+from .intervals import Estimate, accuracy
 from .plot import PALETTE
 from .reading import Reading
 from .result import Result

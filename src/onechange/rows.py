@@ -166,6 +166,11 @@ def is_baseline(name: str) -> bool:
     return name.startswith("0")
 
 
+def is_fixed(name: str, e: Experiment) -> bool:
+    """Whether no seed decides anything about a row: without a network, one split, no labels drawn."""
+    return is_baseline(name) and e.one_test_set and not e.label_noise
+
+
 def parse_rows(text: str) -> list[str]:
     """``"1-3,16,pad-mask,rank"`` to ``["1", "2", "3", "16", "pad-mask", "rank-1", "rank-2", ...]``.
 

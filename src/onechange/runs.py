@@ -20,7 +20,7 @@ import pandas as pd
 from .errors import UsageError, nearest
 from .experiment import Experiment
 from .files import write_atomically
-from .rows import NAMED, is_baseline, row_of
+from .rows import NAMED, is_fixed, row_of
 
 FOLDERS = (Path(__file__).parent / "results", Path(__file__).parents[2] / "book" / "results")
 """Where stored studies lie: in an installed package, in a checkout."""
@@ -33,7 +33,7 @@ class Runs:
     Attributes:
         row: its number or name.
         experiment: what was run, with the first seed.
-        seeds: ``(S,)``; a baseline without a network has one, which decides nothing.
+        seeds: ``(S,)``; a fixed row has one, which decides nothing.
         right: ``(S, N)`` booleans: which test messages each seed's model got right.
         seen: ``(S, N)``: which of them stand in the training set (see ``text.seen_in_training``).
         train, val: ``(S,)`` accuracies, as fractions.
@@ -70,7 +70,7 @@ class Runs:
     @property
     def fixed(self) -> bool:
         """Whether the seed decides nothing."""
-        return is_baseline(self.row)
+        return is_fixed(self.row, self.experiment)
 
     @property
     def messages(self) -> str:
@@ -87,9 +87,13 @@ class Runs:
         """Seconds of the first seed, messages in hand: in the book's studies it ran alone, the others together."""
         return float(self.seconds[0])
 
-    def scores(self, clean: bool = False) -> np.ndarray:
-        """1.0 where an answer is right, ``(S, N)``; ``clean`` keeps messages that are not in the training set."""
-        return self.right[:, (self.seen == 0).all(0)].astype(float) if clean else self.right.astype(float)
+    def kept(self, clean: bool) -> np.ndarray:
+        """Which answers count, ``(S, N)``: all, or with ``clean`` those to messages not in the training set."""
+        return self.seen == 0 if clean else np.ones_like(self.right)
+
+    def of_seeds(self, clean: bool) -> np.ndarray:
+        """Test accuracy of every seed, ``(S,)``, on the answers that count."""
+        return np.array([one[those].mean() for one, those in zip(self.right, self.kept(clean), strict=True)])
 
     def of(self, seeds: Sequence[int]) -> Runs:
         """The runs of these seeds, in this order; a fixed row's only run for each of them."""

@@ -29,7 +29,7 @@ from .experiment import Experiment
 from .files import write_atomically
 from .progress import progress_bar
 from .result import Result, environment
-from .rows import is_baseline, row_of
+from .rows import is_baseline, is_fixed, row_of
 from .text import load_messages, messages_digest, seen_in_training, with_wrong_labels
 from .train import run_seeds, share, tokenizer_of
 from .weights import folder_of, hash_of
@@ -132,9 +132,7 @@ SEEDS_TOGETHER = 20
 def jobs_of(rows: dict[str, Experiment], seeds: Sequence[int]) -> list[Job]:
     """Rows times seeds, a row's seeds together; a baseline that no seed changes is run once."""
     return [
-        Job(row, e.but(seed=seed))
-        for row, e in rows.items()
-        for seed in (seeds[:1] if is_baseline(row) and not e.resplit else seeds)
+        Job(row, e.but(seed=seed)) for row, e in rows.items() for seed in (seeds[:1] if is_fixed(row, e) else seeds)
     ]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from .compare import accuracy
 from .experiment import BASELINE
+from .intervals import accuracy
 from .rows import NAMED, TABLE, is_baseline, published, row_of
 from .runs import runs_of, stored
 from .weights import MODELS, learning_rate_of

@@ -129,7 +129,7 @@ def run(
 
 def share(e: Experiment) -> bool:
     """Whether the seeds of an experiment read the same messages and stand on the same frozen weights."""
-    same_messages = e.resolved().dataset in ("uci", "pocket") and not e.resplit and not e.label_noise
+    same_messages = e.one_test_set and not e.label_noise
     one_trunk = e.weights == "pretrained" or e.trainable_layers == "all"
     return same_messages and one_trunk and e.trainable_layers != "biases"  # a half-frozen layer is not stacked
 

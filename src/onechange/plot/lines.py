@@ -93,13 +93,16 @@ def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
     return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
 
 
-def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy") -> Chart:
-    """Differences from the baseline with their intervals, and a line at zero.
+def forest(
+    frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", against: str = "the baseline"
+) -> Chart:
+    """Differences with their intervals, and a line at zero.
 
     Args:
         frame: columns ``label``, ``diff``, ``low``, ``high`` and perhaps ``published`` (missing where
             there is none), all fractions.
         xlabel: what the differences are of.
+        against: what they are differences from.
     """
     rows, words = [], []
     for record in frame.to_dict("records"):
@@ -112,7 +115,7 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy") 
     key = ["● measured, with its 95% interval"]
     if not all(math.isnan(row.published) for row in rows):
         key.append("◇ published, one seed")
-    alt = f"{xlabel.capitalize()} from the baseline in points, with 95% intervals. {'; '.join(words)}."
+    alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
     return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)
 
 

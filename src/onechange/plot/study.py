@@ -27,13 +27,13 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
         runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them.
         clean: without the test messages that stand in the training set.
     """
-    from ..compare import accuracy
+    from ..intervals import accuracy
 
     found = []
     for row in runs:
         e = accuracy(row, clean)
         text = f"{100 * e.mean:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}]"
-        dots = tuple(100 * row.scores(clean).mean(1)) if len(row.seeds) > 1 else ()
+        dots = tuple(100 * row.of_seeds(clean)) if len(row.seeds) > 1 else ()
         found.append(Line(row.label, 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
     zero = next((line.mid for line, row in zip(found, runs, strict=True) if row.row == "1"), found[0].mid)
     words = "; ".join(f"{line.label}: {line.text}" for line in found)
@@ -42,18 +42,19 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
 
 
 def differences(comparisons: Mapping[str, Comparison], *, published: bool = True) -> Chart:
-    """Each row's difference from the baseline with its interval, and beside it the published one.
+    """Each row's difference from what it is compared with, its interval, and beside it the published one.
 
     Args:
-        comparisons: of :func:`~onechange.compare.against_baseline`, by row.
-        published: draw the published differences too, where there are any.
+        comparisons: of :func:`~onechange.compare.against_baseline`, by row, or others.
+        published: draw the published differences from row 1 too, where there are any.
     """
     records = []
     for row, c in comparisons.items():
         d = c.difference
         old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
         records.append({"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old})
-    return forest(pd.DataFrame(records))
+    bases = {c.base for c in comparisons.values()}
+    return forest(pd.DataFrame(records), against=bases.pop() if len(bases) == 1 else "what each is set beside")
 
 
 def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
@@ -108,7 +109,7 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
         log: on a logarithmic axis.
         clean: without the test messages that stand in the training set.
     """
-    from ..compare import accuracy
+    from ..intervals import accuracy
 
     values = sorted(points)
     found = [accuracy(points[value], clean) for value in values]
@@ -221,7 +222,7 @@ def labels_of(spots: Mapping[str, tuple[float, ...]], width: float) -> dict[tupl
 def agreement(runs: Mapping[str, Runs]) -> Chart:
     """How often two rows are right or wrong on the same test message, for every pair of rows.
 
-    Dark squares are pairs that agree; the lightest pair in the picture has no ink at all.
+    Dark squares are pairs that agree; the lightest pair in the picture has no ink at all, as its key says.
     """
     from ..compare import agreement as share
 
@@ -239,7 +240,12 @@ def agreement(runs: Mapping[str, Runs]) -> Chart:
     def draw(layout: Layout) -> Figure:
         left = ROOM * max(map(len, names)) + 10
         size = min(layout.width - left - 10, 24.0 * len(names))
-        figure, axes = new_axes(layout, left, layout.width - left - size, top=26, bottom=26, height=size)
+        figure, axes = new_axes(layout, left, layout.width - left - size, top=2 * LINE + 12, bottom=26, height=size)
+        write(axes, -left, LINE + 12, "messages on which both are right or both wrong", size=12, alpha=0.8)
+        write(axes, -left, 12, f"{100 * low:.0f}%", size=12, alpha=0.8)
+        for k in range(1, 6):
+            write(axes, 22 + 14 * k - left, 12, "■", size=14, alpha=0.17 * k)
+        write(axes, 112 - left, 12, "100%", size=12, alpha=0.8)
         shade = (pairs - low) / max(1e-9, 1 - low)
         for a, b in np.ndindex(*pairs.shape):
             if a != b:
