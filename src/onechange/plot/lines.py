@@ -93,9 +93,7 @@ def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
     return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
 
 
-def forest(
-    frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", against: str = "the baseline"
-) -> Chart:
+def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", against: str = "the baseline") -> Chart:
     """Differences with their intervals, and a line at zero.
 
     Args:
