@@ -411,6 +411,11 @@ def test_a_verdict_by_hand(region: tuple[float, float], low: float, high: float,
     assert Part("1", "2", *region).verdict(c) == verdict
 
 
+def test_regions_in_words() -> None:
+    regions = {part.region for claim in CLAIMS for part in claim.parts}
+    assert {"above 0", "above 5", "below 0", "below −5", "−1 to 1", "0 to 2", "0"} <= regions
+
+
 def test_findings_of_made_up_results() -> None:
     """What the answers say is what the claims say; rows that are not there are not guessed."""
     rng = np.random.default_rng(0)

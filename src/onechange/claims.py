@@ -35,6 +35,16 @@ class Part:
     low: float
     high: float
 
+    @property
+    def region(self) -> str:
+        """Where the difference must lie, in words."""
+        low, high = (f"{x:g}".replace("-", "−") for x in (self.low, self.high))
+        if self.low == self.high:
+            return low
+        if ANY in (self.high, -self.low):
+            return f"above {low}" if self.high == ANY else f"below {high}"
+        return f"{low} to {high}"
+
     def verdict(self, c: Comparison) -> Verdict:
         low, high = 100 * c.difference.low, 100 * c.difference.high
         if self.low < low <= high < self.high or (low, high) == (self.low, self.high):

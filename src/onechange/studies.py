@@ -2,6 +2,7 @@
 
     python -m onechange.studies            # what needs no download beyond the messages; `make results`
     python -m onechange.studies gpt2-uci   # GPT-2 itself, better with a GPU
+    python -m onechange.studies leakage    # counts of copies and the filters' scores, with GPT-2's tokenizer
 
 Every finished run is kept in ``onechange-results``; stop at any moment, start again, and it goes on. A
 study's file in ``book/results`` is rewritten after every row.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import tyro
 
+from .baselines import write_leakage
 from .device import choose_device
 from .engine import PrefixStore
 from .errors import UsageError
@@ -37,7 +39,7 @@ class Study:
         dataset, scale: the messages and the ladder.
         rows: as for ``onechange table --rows``.
         seeds: how many, from 123 upwards.
-        fewer: rows with fewer seeds than that.
+        fewer: rows with fewer seeds than that, by their name or the word that it begins with.
     """
 
     dataset: str
@@ -45,6 +47,9 @@ class Study:
     rows: str
     seeds: int
     fewer: dict[str, int] = field(default_factory=lambda: SLOW)
+
+    def seeds_of(self, row: str) -> int:
+        return self.fewer.get(row, self.fewer.get(row.rpartition("-")[0], self.seeds))
 
     def experiments(self) -> dict[str, Experiment]:
         """The rows with their first seed."""
@@ -56,10 +61,13 @@ BEYOND = (
     "random-trunk,end-64,end-64-random,blocks,rank,rate,messages,noise"
 )
 
+EVERY_BLOCK = ("biases", "lora-attention", "lora-paper", "lora-rslora", "rank", "random-gpt2", "blocks-3", "blocks-4")
+"""Rows beyond the table whose training starts in the first blocks, so that a run takes a minute."""
+
 STUDIES = {
     "table-uci": Study("uci", "pocket", "0,1-19", 20),
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
-    "beyond-uci": Study("uci", "pocket", BEYOND, 5),
+    "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
 }
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
@@ -73,7 +81,7 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str, workers
     experiments = study.experiments()
     with progress_bar(True, total=len(experiments), unit="row", desc=name) as bar:
         for row, e in experiments.items():
-            many = min(seeds, study.seeds, study.fewer.get(row, seeds))
+            many = min(seeds, study.seeds_of(row))
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
                 for part in (jobs[:1], jobs):  # the first seed alone: its seconds are what the row takes
@@ -101,7 +109,7 @@ def main(
     """Make stored results of the book.
 
     Args:
-        names: which studies.
+        names: which studies, or leakage.
         seeds: at most so many seeds a row.
         out: the folder in which finished runs are kept.
         target: the folder that the studies' files are written to.
@@ -109,9 +117,12 @@ def main(
         workers: processes that share the further seeds of a row of the pocket family, one a core unless given.
     """
     for name in names:
-        if name not in STUDIES:
-            raise UsageError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}")
+        if name not in (*STUDIES, "leakage"):
+            raise UsageError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}, leakage")
     for name in names:
+        if name == "leakage":
+            write_leakage(target / "leakage.json")
+            continue
         make(name, seeds, Store(out), target, device, workers)
 
 
