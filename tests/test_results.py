@@ -47,10 +47,12 @@ def test_a_stored_result_is_of_an_experiment_that_exists(name: str) -> None:
 
 @each_study
 def test_a_stored_result_is_whole(name: str) -> None:
-    """As many of everything as there are seeds, one curve point for each step, no seed twice."""
+    """All rows with all their seeds; as much of everything as there are seeds, one curve point for each step."""
+    assert list(stored(name)) == list(STUDIES[name].experiments())
     for row, runs in stored(name).items():
-        S = len(set(runs.seeds))
-        assert S == len(runs.seeds) >= 1, row
+        S, wanted = len(set(runs.seeds)), 1 if runs.fixed else STUDIES[name].seeds_of(row)
+        assert len(runs.seeds) == S, row
+        assert S + runs.failed == wanted, f"{name}, row {row}: make results goes on"
         for field in ("right", "seen", "train", "val", "seconds", "losses"):
             assert len(getattr(runs, field)) == S, (row, field)
         assert runs.right.shape == runs.seen.shape

@@ -294,7 +294,7 @@ def test_a_worker_that_is_killed(base: Experiment, tmp_path: Path) -> None:
     psutil = pytest.importorskip("psutil")
     out = tmp_path / "store"
     words = table_words(base.but(num_epochs=3), out, "--rows", "1-5,16,19", "--seeds", "40", "--workers", "2")
-    command = [sys.executable, "-m", "onechange.cli", *words]
+    command = [sys.executable, "-m", "onechange", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while len(list(out.glob("*.json")) if out.exists() else []) < 3:
         assert process.poll() is None, process.communicate()

@@ -225,7 +225,3 @@ def main(argv: list[str] | None = None) -> int:
 def complain(text: str) -> int:
     print(f"onechange: {' '.join(text.split())}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
