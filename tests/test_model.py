@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from onechange.layouts import layout_of
 from onechange.model import GPT, GPTConfig, View, init_gpt2_, take
-from onechange.weights import hf_config, load_weights, read_config, to_hf
+from onechange.weights import load_weights, read_config
 
 transformers = pytest.importorskip("transformers")
 
@@ -70,10 +71,10 @@ def test_logits_equal_hugging_face(pair: tuple, length: int | str) -> None:
 
 @torch.no_grad()
 def test_hugging_face_reads_what_we_write(pair: tuple, tmp_path: Path) -> None:
-    """``to_hf`` and ``hf_config`` make a folder that transformers loads whole, with equal logits."""
+    """A layout's ``theirs`` and ``config`` make a folder that transformers loads whole, with equal logits."""
     ours, _, _ = pair
-    save_file(to_hf(ours), tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_text(json.dumps(hf_config(ours.config, 96)))
+    save_file(layout_of(ours.config).theirs(ours), tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps(layout_of(ours.config).config(ours.config, 96)))
     theirs, report = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -85,7 +86,7 @@ def test_hugging_face_reads_what_we_write(pair: tuple, tmp_path: Path) -> None:
 def test_round_trip_through_hugging_face_is_exact(pair: tuple, tmp_path: Path) -> None:
     """Out and in again, every number is the same."""
     ours, _, _ = pair
-    save_file(to_hf(ours), tmp_path / "model.safetensors")
+    save_file(layout_of(ours.config).theirs(ours), tmp_path / "model.safetensors")
     again = GPT(ours.config)
     load_weights(again, tmp_path / "model.safetensors")
     for name, parameter in ours.named_parameters():

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file, save_file
 from onechange import ROWS, UsageError, engine, weights
 from onechange.cache import sha256
 from onechange.experiment import Experiment
+from onechange.layouts import layout_of
 from onechange.model import GPT
-from onechange.weights import MODELS, hash_of, layout, load_weights, read_config, shape_of, weights_file
+from onechange.weights import MODELS, hash_of, load_weights, read_config, shape_of, weights_file
 
 TRAINABLE = {
     1: 7_090_946, 2: 7_090_946, 3: 1_538, 4: 14_178_818, 5: 124_441_346, 6: 12_600_322, 7: 19_682_562,
@@ -227,9 +228,9 @@ def test_other_ways_to_store_the_same(how: str, tmp_path: Path, toy: Path) -> No
 def test_the_layout_covers_every_parameter_once(toy: Path) -> None:
     """Our names are the model's, theirs are the file's; nothing is left out and nothing invented."""
     config = shape_of(str(toy))
-    names = [ours for ours, _, _ in layout(config)]
+    names = [ours for ours, _, _ in layout_of(config).names(config)]
     assert sorted(names) == sorted(name for name, _ in GPT(config).named_parameters())
-    assert {theirs for _, theirs, _ in layout(config)} == set(hf_tensors((32, 4, 3), 4096, 160))
+    assert {theirs for _, theirs, _ in layout_of(config).names(config)} == set(hf_tensors((32, 4, 3), 4096, 160))
 
 
 def test_the_hash_follows_the_file(folder: Path) -> None:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from .cache import root
 from .experiment import Experiment
+from .layouts import network
 from .lora import add_lora
 from .model import GPT, View, init_gpt2_, take
 from .progress import progress_bar
@@ -50,10 +51,10 @@ def trunk(experiment: Experiment) -> GPT:
     if experiment.weights != "pretrained":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            model = GPT(shape)  # PyTorch's default initialisation, in the order of construction
+            model = network(shape)  # PyTorch's default initialisation, in the order of construction
             return init_gpt2_(model) if experiment.weights == "random_gpt2" else model
     with torch.device("meta"):
-        model = GPT(shape)
+        model = network(shape)
     load_weights(model, weights_file(experiment.model_size))
     return model
 
@@ -100,7 +101,8 @@ def frozen_blocks(model: GPT) -> int:
 
     One more than there are blocks where the final norm is frozen too; 0 where the embeddings train.
     """
-    stages = [nn.ModuleList([model.tok_emb, model.pos_emb]), *model.blocks, model.final_norm]
+    embeddings = nn.ModuleList(module for name, module in model.named_children() if name.endswith("_emb"))
+    stages = [embeddings, *model.blocks, model.final_norm]
     frozen = [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
     return max(0, (frozen.index(False) if False in frozen else len(frozen)) - 1)
 

@@ -53,8 +53,8 @@ class LoRALinear(nn.Module):
         return self.base.weight + self.delta()
 
     @property
-    def bias(self) -> Tensor:
-        """The bias, which has no adapter."""
+    def bias(self) -> Tensor | None:
+        """The bias, if there is one; it has no adapter."""
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:

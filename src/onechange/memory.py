@@ -22,6 +22,7 @@ from .device import choose_precision
 from .engine import CHUNK_TOKENS, EVALUATED, Reader, _features, add_new_layers, frozen_blocks
 from .errors import UsageError
 from .experiment import Experiment
+from .layouts import network
 from .model import GPT
 from .weights import MODELS, GPTConfig, shape_of
 
@@ -32,7 +33,7 @@ RUNTIME = {"cpu": 0.4e9, "cuda": 0.6e9}  # bytes of the interpreter and PyTorch,
 def gpt_of(e: Experiment, blocks: int | None = None) -> GPT:
     """The model of an experiment, or one like it with ``blocks`` blocks, on the device of the context, unloaded."""
     shape: GPTConfig = replace(shape_of(e.model_size), causal=not e.disable_causal_mask)
-    return add_new_layers(GPT(shape if blocks is None else replace(shape, n_layers=blocks)), e, K)
+    return add_new_layers(network(shape if blocks is None else replace(shape, n_layers=blocks)), e, K)
 
 
 @dataclass(frozen=True)

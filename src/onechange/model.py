@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,10 @@ class Attention(nn.Module):
         """Split channels into heads: ``(B, T, C)`` to ``(B, H, T, D)``."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
 
+    def project(self, x: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the positions read, keys and values of all tokens: ``(B, H, Q, D)`` and twice ``(B, H, T, D)``."""
+        return self.heads(self.query(take(x, view.at))), self.heads(self.key(x)), self.heads(self.value(x))
+
     def mask(self, T: int, view: View, device: torch.device) -> Tensor | None:
         """Who may look at whom, ``(B, 1, Q, T)`` booleans, or ``None`` where a plain call will do."""
         if view.keys is None and (not self.causal or view.at is None):
@@ -132,8 +137,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View = ALL) -> Tensor:
         """What the positions of ``view`` gather from the rest: ``(B, T, C)`` to ``(B, Q, C)``."""
-        q = self.heads(self.query(take(x, view.at)))  # (B, H, Q, D)
-        k, v = self.heads(self.key(x)), self.heads(self.value(x))  # (B, H, T, D)
+        q, k, v = self.project(x, view)  # (B, H, Q, D), then (B, H, T, D)
         mask = self.mask(x.size(-2), view, x.device)
         q, k, v = (t.flatten(0, -4) for t in (q, k, v))  # the kernels know one axis before the heads
         mask = None if mask is None else mask.flatten(0, -4)
@@ -161,6 +165,10 @@ class Block(nn.Module):
     Asked for a few positions only, the block computes queries, output and MLP there alone; keys
     and values are needed everywhere.
     """
+
+    mlp: nn.Module
+    norm1: Any  # a LayerNorm, or what stands in for it elsewhere
+    norm2: nn.Module
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -197,6 +205,7 @@ class GPT(nn.Module):
     ``model(ids)``; a cached prefix is ``run`` stopped early.
     """
 
+    final_norm: nn.Module
     head: nn.Module | None
 
     def __init__(self, config: GPTConfig) -> None:

@@ -31,10 +31,11 @@ from .cache import sha256
 from .device import Autocast, choose_device, faster_precision
 from .errors import UsageError
 from .files import write_atomically
+from .layouts import layout_of
 from .model import GPT, GPTConfig, init_gpt2_
 from .ngram import token_probabilities
 from .tokenizer import END, POCKET_RANKS, pocket_encoding, read_ranks, to_json
-from .weights import MODELS, hf_config, load_weights, to_hf
+from .weights import MODELS, load_weights
 
 CPU = torch.device("cpu")
 
@@ -303,8 +304,8 @@ def main(
         "five_gram_bits_per_byte": five_gram_bits_per_byte(corpus, held_out, encoding),
         "curve": curve,
     }
-    weights = {name: tensor.half() for name, tensor in to_hf(model).items()}
-    config = hf_config(model.config, corpus.end)
+    weights = {name: tensor.half() for name, tensor in layout_of(model.config).theirs(model).items()}
+    config = layout_of(model.config).config(model.config, corpus.end)
     write_atomically(out / "model.safetensors", lambda tmp: save_file(weights, tmp, {"format": "pt"}))
     write_atomically(out / "config.json", lambda tmp: Path(tmp).write_text(json.dumps(config, indent=1) + "\n"))
     write_atomically(out / "tokenizer.json", lambda tmp: Path(tmp).write_text(to_json(read_ranks(POCKET_RANKS))))

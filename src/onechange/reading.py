@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .engine import Inputs, Reader, logits_of
 from .errors import UsageError
-from .model import GPT, Block, View, take
+from .model import GPT, Block, View
 from .result import Result
 from .saved import Classifier
 from .text import Tokens, check_message, pad
@@ -120,7 +120,7 @@ def look(model: GPT, ids: Tensor, view: View) -> tuple[Tensor, Tensor]:
     for block in model.blocks:
         assert isinstance(block, Block)
         h, attn = block.norm1(x), block.attn
-        q, k = attn.heads(attn.query(take(h, view.at))), attn.heads(attn.key(h))  # (1, H, Q, D), (1, H, T, D)
+        q, k, _ = attn.project(h, view)  # (1, H, Q, D), (1, H, T, D)
         scores = q @ k.mT / math.sqrt(q.size(-1))  # (1, H, Q, T)
         mask = attn.mask(ids.size(1), view, ids.device)
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)

@@ -21,13 +21,14 @@ from torch import nn
 from .engine import Inputs, Reader, logits_of
 from .errors import UsageError
 from .experiment import Experiment
+from .layouts import layout_of, network
 from .lora import LoRALinear, add_lora, merge_lora, put
 from .model import GPT
 from .result import Result
 from .text import check_message, encode
 from .tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
 from .train import tokenizer_of
-from .weights import folder_of, hf_config, load_weights, read_config, to_hf
+from .weights import folder_of, load_weights, read_config
 
 
 def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
@@ -53,7 +54,8 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         }
         model = _without_adapters(_copy(model))
     assert isinstance(model.head, nn.Linear)
-    tensors |= to_hf(model) | {
+    layout = layout_of(model.config)
+    tensors |= layout.theirs(model) | {
         f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()
     }
 
@@ -70,7 +72,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
-        (temporary / "config.json").write_text(json.dumps(hf_config(model.config, tokenizer.end), indent=2) + "\n")
+        (temporary / "config.json").write_text(json.dumps(layout.config(model.config, tokenizer.end), indent=2) + "\n")
         (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         if about["tokenizer"] == "own":
             shutil.copy(folder_of(result.experiment.model_size) / "tokenizer.json", temporary)
@@ -172,7 +174,7 @@ def load(folder: str | Path) -> Classifier:
         raise UsageError(f"{folder / 'onechange.json'} cannot be read: {error}") from None
     shape = replace(read_config(str(folder.resolve())), causal=not e.disable_causal_mask)
     with torch.device("meta"):
-        model = GPT(shape)
+        model = network(shape)
     path = folder / "model.safetensors"
     load_weights(model, path)
     with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once

@@ -7,10 +7,13 @@ they would be alone, to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .llama import RMSNorm, rms
 from .lora import LoRALinear, put
 from .model import GPT, Embedding
 
@@ -25,7 +28,7 @@ def rows(parameter: Tensor, like: Tensor) -> Tensor:
     return parameter.view(len(parameter), *[1] * (like.ndim - 2), -1)
 
 
-def stacked(tensors: list[Tensor]) -> nn.Parameter:
+def stacked(tensors: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.stack([tensor.detach() for tensor in tensors]))
 
 
@@ -37,13 +40,16 @@ class Linears(nn.Module):
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
         self.transposed = stacked([layer.weight.T.contiguous() for layer in layers])  # (S, in, out)
-        self.bias = stacked([layer.bias for layer in layers])  # (S, out)
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        self.bias = stacked(biases) if biases else None  # (S, out)
 
     @property
     def weight(self) -> Tensor:
         return self.transposed.mT  # (S, out, in)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return product(x, self.transposed)
         y = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.transposed)
         return y.unflatten(1, x.shape[1:-1])
 
@@ -60,6 +66,18 @@ class Norms(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
         return y * rows(self.weight, y) + rows(self.bias, y)
+
+
+class RMSNorms(nn.Module):
+    """A root-mean-square norm for each seed."""
+
+    def __init__(self, layers: list[RMSNorm]) -> None:
+        super().__init__()
+        self.eps = layers[0].eps
+        self.weight = stacked([layer.weight for layer in layers])  # (S, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms(x, self.eps) * rows(self.weight, x)
 
 
 class Embeddings(nn.Module):
@@ -93,7 +111,7 @@ class LoRALinears(nn.Module):
         return self.base.weight + self.scale * (self.A @ self.B).mT  # (S, out, in)
 
     @property
-    def bias(self) -> Tensor:
+    def bias(self) -> Tensor | None:
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,6 +121,7 @@ class LoRALinears(nn.Module):
 STACKS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: Linears,
     nn.LayerNorm: Norms,
+    RMSNorm: RMSNorms,
     Embedding: Embeddings,
     LoRALinear: LoRALinears,
 }

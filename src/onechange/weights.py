@@ -7,17 +7,15 @@ where query, key and value are one matrix and every linear weight lies as ``(in,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from .cache import check, missing, root, sha256
 from .errors import UsageError, nearest
+from .layouts import LAYOUTS, layout_of
 from .model import GPT, GPTConfig
 
 POCKET = Path(__file__).parent / "pocket"
@@ -101,36 +99,24 @@ def folder_of(model_size: str) -> Path:
 
 @cache
 def read_config(folder: str) -> GPTConfig:
-    """``config.json`` of a checkpoint, or a clear line on why it is not a GPT-2's."""
+    """``config.json`` of a checkpoint, or a clear line on why it is neither a GPT-2's nor a Llama's."""
     path = Path(folder) / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        shape = GPTConfig(
-            vocab_size=int(raw["vocab_size"]),
-            context_length=int(raw["n_positions"]),
-            emb_dim=int(raw["n_embd"]),
-            n_heads=int(raw["n_head"]),
-            n_layers=int(raw["n_layer"]),
-        )
+        model_type = raw.get("model_type", "gpt2")
+        if model_type not in LAYOUTS:
+            raise UsageError(f"{path}: model_type is {model_type!r}, this package computes {' and '.join(LAYOUTS)}")
+        layout = LAYOUTS[model_type]
+        shape = layout.shape(raw)
+        refused = layout.refused(raw)
     except FileNotFoundError:
         raise UsageError(
             f"{folder} has no config.json: a model folder holds config.json and model.safetensors"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not the configuration of a GPT-2: {error!r}") from None
-    expected = {
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "scale_attn_by_inverse_layer_idx": False,
-        "scale_attn_weights": True,
-        "add_cross_attention": False,
-    }
-    for key, value in expected.items():
-        if raw.get(key, value) != value:
-            raise UsageError(f"{path}: {key} is {raw[key]!r}, this package computes GPT-2 with {value!r}")
-    if raw.get("n_inner") not in (None, 4 * shape.emb_dim):
-        raise UsageError(f"{path}: n_inner is {raw['n_inner']}, this package computes GPT-2 with {4 * shape.emb_dim}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not the configuration of a GPT-2 or a Llama: {error!r}") from None
+    if refused:
+        raise UsageError(f"{path}: {refused}")
     return shape
 
 
@@ -199,23 +185,23 @@ def hash_of(model_size: str) -> str:
 
 
 def load_weights(model: GPT, path: Path) -> None:
-    """Put the weights of a Hugging Face GPT-2 file into a model, as float32.
+    """Put the weights of a Hugging Face file into a model of the same architecture, as float32.
 
     Raises:
         UsageError: if the file is truncated, lacks a tensor or has one of another shape.
     """
+    layout = layout_of(model.config)
     try:
         with safe_open(path, framework="pt") as file:
             stored = set(file.keys())
-            prefix = "transformer." if any(name.startswith("transformer.") for name in stored) else ""
+            prefix = layout.prefix if any(name.startswith(layout.prefix) for name in stored) else ""
             state = {}
-            for ours, theirs, part in layout(model.config):
+            for ours, theirs, part in layout.names(model.config):
                 if prefix + theirs not in stored:
                     raise UsageError(
-                        f"{path} has no tensor {theirs}: it is not a GPT-2 of {model.config.n_layers} blocks"
+                        f"{path} has no tensor {theirs}: it is not a {layout.name} of {model.config.n_layers} blocks"
                     )
-                tensor = file.get_tensor(prefix + theirs).float()
-                state[ours] = from_hf(tensor, theirs, part)
+                state[ours] = layout.ours(file.get_tensor(prefix + theirs).float(), theirs, part)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} cannot be read as safetensors (truncated?): {error}") from None
     for name, tensor in state.items():
@@ -225,63 +211,3 @@ def load_weights(model: GPT, path: Path) -> None:
     model.load_state_dict(state, strict=False, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-
-
-def layout(config: GPTConfig) -> Iterator[tuple[str, str, int | None]]:
-    """Our parameter names beside Hugging Face's: (ours, theirs, which third of a fused tensor)."""
-    yield "tok_emb.weight", "wte.weight", None
-    yield "pos_emb.weight", "wpe.weight", None
-    pairs = {
-        "attn.out": "attn.c_proj",
-        "mlp.up": "mlp.c_fc",
-        "mlp.down": "mlp.c_proj",
-        "norm1": "ln_1",
-        "norm2": "ln_2",
-    }
-    for i in range(config.n_layers):
-        for kind in ("weight", "bias"):
-            for part, name in enumerate(("query", "key", "value")):
-                yield f"blocks.{i}.attn.{name}.{kind}", f"h.{i}.attn.c_attn.{kind}", part
-            for ours, theirs in pairs.items():
-                yield f"blocks.{i}.{ours}.{kind}", f"h.{i}.{theirs}.{kind}", None
-    yield "final_norm.weight", "ln_f.weight", None
-    yield "final_norm.bias", "ln_f.bias", None
-
-
-def from_hf(tensor: Tensor, theirs: str, part: int | None) -> Tensor:
-    """A stored tensor as ours: the right third of a fused one, linear weights as ``(out, in)``."""
-    if part is not None and tensor.ndim and tensor.size(-1) % 3 == 0:
-        tensor = tensor.chunk(3, dim=-1)[part]
-    linear = theirs.startswith("h.") and ".ln_" not in theirs and tensor.ndim == 2
-    return (tensor.T if linear else tensor).contiguous()
-
-
-def to_hf(model: GPT) -> dict[str, Tensor]:
-    """A model's trunk under Hugging Face's names and shapes, as :func:`load_weights` reads it."""
-    thirds: dict[str, list[Tensor]] = {}
-    state = model.state_dict()
-    for ours, theirs, _ in layout(model.config):
-        tensor = state[ours].detach().cpu()
-        linear = theirs.startswith("h.") and ".ln_" not in theirs and tensor.ndim == 2
-        thirds.setdefault(theirs, []).append(tensor.T if linear else tensor)
-    return {name: torch.cat(parts, dim=-1).contiguous() for name, parts in thirds.items()}
-
-
-def hf_config(config: GPTConfig, end: int) -> dict[str, object]:
-    """``config.json`` for a model of this shape."""
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_embd": config.emb_dim,
-        "n_head": config.n_heads,
-        "n_layer": config.n_layers,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "resid_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0,
-        "bos_token_id": end,
-        "eos_token_id": end,
-    }
