@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 
@@ -77,7 +78,7 @@ def to_json(ranks: dict[bytes, int]) -> str:
 
     A token of several bytes was merged from the two pieces that earlier merges leave of it.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, pre_tokenizers
 
     chars = byte_chars()
 
@@ -96,12 +97,26 @@ def to_json(ranks: dict[bytes, int]) -> str:
     in_order = sorted(ranks, key=lambda token: ranks[token])
     halves = [pieces(token, ranks[token]) for token in in_order if len(token) > 1]
     merges = [(spell(left), spell(right)) for left, right in halves]
-    engine = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges))
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    engine.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
+    return byte_level_json({spell(token): rank for token, rank in ranks.items()}, merges, [split, bytes_only], [END])
+
+
+def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], cuts: list[Any], special: list[str]) -> str:
+    """Byte-level BPE as the text of a ``tokenizer.json``.
+
+    Args:
+        vocab: the tokens, spelled in characters that stand for bytes, and their ids.
+        merges: pairs of tokens in the order in which they are merged.
+        cuts: the ``tokenizers`` library's pre-tokenizers, which cut a text into words.
+        special: tokens that no text spells; those that are not in ``vocab`` get the ids behind it.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    engine = Tokenizer(models.BPE(vocab, merges))
+    engine.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     engine.decoder = decoders.ByteLevel()
-    engine.add_special_tokens([AddedToken(END, special=True)])
+    engine.add_special_tokens([AddedToken(token, special=True) for token in special])
     return engine.to_str()
 
 
@@ -171,6 +186,7 @@ def gpt2_files_are_here() -> bool:
 
 def _from_json(path: Path, vocab_size: int) -> Tokenizer:
     from tokenizers import Tokenizer as Engine
+    from tokenizers import decoders
 
     if not path.is_file():
         raise UsageError(f"{path} is not there: a vocabulary of {vocab_size} needs its own tokenizer.json")
@@ -188,4 +204,10 @@ def _from_json(path: Path, vocab_size: int) -> Tokenizer:
     def encode(text: str) -> list[int]:
         return list(engine.encode(text, add_special_tokens=False).ids)
 
-    return Tokenizer(str(path), encode, lambda i: engine.decode([i]).encode(), end, vocab_size)
+    bytewise = isinstance(engine.decoder, decoders.ByteLevel)
+    byte_of = {char: byte for byte, char in byte_chars().items()}
+
+    def decode_token(i: int) -> bytes:
+        return bytes(byte_of[char] for char in engine.id_to_token(i) or "") if bytewise else engine.decode([i]).encode()
+
+    return Tokenizer(str(path), encode, decode_token, end, vocab_size)
