@@ -23,7 +23,10 @@ from hypothesis import HealthCheck, settings
 from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
+from onechange import cache, smollm2
 from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
+
+OWN_CACHE = cache.root()  # before the tests get one of their own
 
 # The smallest models are fastest on one thread, and several workers (-n) do not fight over the cores.
 torch.set_num_threads(1)
@@ -99,6 +102,18 @@ def reference() -> Path:
     if not folder:
         pytest.skip("ONECHANGE_REFERENCE names no folder with the UCI messages, GPT-2's tokenizer and golden runs")
     return Path(folder)
+
+
+@pytest.fixture
+def real_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SmolLM2-135M's folder, by way of a cache that holds nothing else."""
+    if not (OWN_CACHE / smollm2.NAME).is_dir():
+        pytest.skip(f"{smollm2.NAME} is not in {OWN_CACHE}: onechange fetch {smollm2.NAME}")
+    folder = tmp_path / "cache" / smollm2.NAME
+    folder.parent.mkdir()
+    folder.symlink_to(OWN_CACHE / smollm2.NAME, target_is_directory=True)
+    monkeypatch.setenv("ONECHANGE_CACHE", str(folder.parent))
+    return folder
 
 
 @pytest.fixture(scope="session")

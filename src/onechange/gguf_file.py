@@ -130,7 +130,7 @@ def weights(file: GGUFReader, shape: LlamaConfig) -> Iterator[tuple[str, Tensor]
             x = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
         except NotImplementedError:
             kind = tensor.tensor_type.name
-            raise UsageError(f"{theirs} is quantised as {kind}, which the package gguf cannot read") from None
+            raise UsageError(f"{theirs} is stored as {kind}, which the package gguf cannot turn into floats") from None
         heads = {"attn_q": shape.n_heads, "attn_k": shape.n_groups}.get(theirs.split(".")[-2])
         yield "model." + name, x if heads is None else halves(x, heads)
 

