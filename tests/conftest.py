@@ -24,6 +24,8 @@ from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
 from onechange import cache, smollm2
+from onechange.layouts import layout_of
+from onechange.llama import Llama, LlamaConfig
 from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
 
 OWN_CACHE = cache.root()  # before the tests get one of their own
@@ -205,6 +207,21 @@ def toy_of(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def toy(toy_of: Callable[..., Path]) -> Path:
     """A three-block GPT-2 folder with its own vocabulary: needs nothing from outside."""
     return toy_of()
+
+
+@pytest.fixture(scope="session")
+def toy_llama(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A three-block Llama folder, two heads to a key, with the pocket vocabulary as its own."""
+    shape = LlamaConfig(4096, 160, 32, 4, 3, n_groups=2, hidden_dim=48)
+    model, generator = Llama(shape), torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        mean, std = (1.0, 0.1) if "norm" in name else (0.0, 0.5 if "emb" in name else 0.15)
+        torch.nn.init.normal_(parameter, mean, std, generator=generator)
+    folder, layout = tmp_path_factory.mktemp("llama"), layout_of(shape)
+    save_file({name: x.numpy() for name, x in layout.theirs(model).items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(layout.config(shape, 4095)))
+    (folder / "tokenizer.json").write_text(tokenizer_json)
+    return folder
 
 
 # -- the built book in a browser ------------------------------------------------------------------
