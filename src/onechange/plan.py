@@ -18,6 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from . import smollm2
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import CHUNK_TOKENS, EVALUATED, Reader
 from .errors import UsageError
@@ -44,7 +45,8 @@ def lengths_of(e: Experiment) -> tuple[dict[str, np.ndarray], int, str]:
     e = e.resolved()
     assert e.dataset is not None
     ours = e.scale == "pocket" or shape_of(e.model_size).vocab_size != 50257
-    if (e.dataset != "uci" or uci_is_here()) and (ours or gpt2_files_are_here()):
+    tokenizer_is_here = smollm2.is_here() if e.scale == "smollm2" else ours or gpt2_files_are_here()
+    if (e.dataset != "uci" or uci_is_here()) and tokenizer_is_here:
         tokens, _ = _tokens(e, load_messages(e.dataset, e.seed, e.balance, e.resplit), tokenizer_of(e))
         T = max(split.ids.size(1) for split in tokens.values())
         return {name: split.lengths for name, split in tokens.items()}, T, ""

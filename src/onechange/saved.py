@@ -28,7 +28,7 @@ from .result import Result
 from .text import check_message, encode
 from .tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
 from .train import tokenizer_of
-from .weights import folder_of, load_weights, read_config
+from .weights import load_weights, read_config
 
 
 def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
@@ -75,7 +75,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         (temporary / "config.json").write_text(json.dumps(layout.config(model.config, tokenizer.end), indent=2) + "\n")
         (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         if about["tokenizer"] == "own":
-            shutil.copy(folder_of(result.experiment.model_size) / "tokenizer.json", temporary)
+            shutil.copy(tokenizer.name, temporary / "tokenizer.json")
         elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
             (temporary / "tokenizer.json").write_text(to_json(read_ranks(POCKET_RANKS)), encoding="utf-8")
         temporary.chmod(0o755)

