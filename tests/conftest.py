@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
-from onechange import cache, smollm2
+from onechange import cache, smollm2, store
 from onechange.layouts import layout_of
 from onechange.llama import Llama, LlamaConfig
 from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
@@ -95,6 +95,12 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ONECHANGE_CACHE", str(empty))
         patch.setenv("TIKTOKEN_CACHE_DIR", str(empty / "tiktoken"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_prefixes() -> None:
+    """No test finds a prefix that another computed."""
+    store.shared.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from .device import Autocast, choose_device, choose_precision, matrix_products, product_rate
-from .engine import PrefixStore, add_new_layers, prepare, trunk
+from .engine import add_new_layers, prepare, trunk
 from .experiment import BASELINE, Experiment
 from .memory import Split
 from .plan import Part, lengths_of
 from .result import Result
 from .rows import ROWS, parse_rows
 from .seeds import stack
+from .store import PrefixStore
 from .timing import WARM, clock, messages_of, now, time_engine
 from .train import Trainer, _fit
 

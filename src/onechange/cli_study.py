@@ -12,7 +12,7 @@ from .errors import UsageError
 from .experiment import Experiment
 
 if TYPE_CHECKING:
-    from .engine import PrefixStore
+    from .store import PrefixStore
 
 Flags = tyro.conf.OmitArgPrefixes[Experiment]
 
@@ -25,16 +25,19 @@ class Computes:
     """Where to compute: auto, cpu, cuda, ..."""
     prefix_memory: float = 2.0
     """Gigabytes of prefix outputs to keep in memory; a larger one lies in a file of the cache."""
+    prefix_disk: float | None = None
+    """Gigabytes of prefix outputs to keep in the cache folder for the next command, 0 for none. Unless given:
+    what ONECHANGE_PREFIX_DISK says, or 10."""
     checkpointing: Literal["on", "off"] = "off"
     """Compute every block twice instead of keeping what it computed: the same numbers in less memory."""
 
     @property
     def store(self) -> PrefixStore:
-        from .engine import PrefixStore
+        from .store import PrefixStore, disk
 
         if not 0 < self.prefix_memory < float("inf"):
             raise UsageError(f"prefix_memory must be a positive number of gigabytes, not {self.prefix_memory}")
-        return PrefixStore(1e9 * self.prefix_memory)
+        return PrefixStore(1e9 * self.prefix_memory, disk(self.prefix_disk))
 
 
 @dataclass

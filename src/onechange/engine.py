@@ -8,13 +8,8 @@ computed at all. None of this changes a number: the plain loop gives the same lo
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import math
-import os
-import tempfile
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .cache import root
 from .experiment import Experiment
 from .layouts import network
 from .lora import add_lora
 from .model import GPT, View, init_gpt2_, take
 from .progress import progress_bar
 from .seeds import stack
+from .store import PrefixStore
 from .text import Tokens
 from .weights import hash_of, load_weights, shape_of, weights_file
 
@@ -224,46 +219,6 @@ def _features(model: GPT, reader: Reader, x: Tensor, lengths: Tensor, stage: int
     return reader.pool(model.final_norm(y), lengths)
 
 
-class PrefixStore:
-    """Outputs of frozen prefixes, kept for the next row or seed that wants the same.
-
-    Args:
-        limit: bytes to keep in memory; the least recently used go first, and what is larger by
-            itself lies in a file, mapped into memory.
-    """
-
-    def __init__(self, limit: float = 2e9) -> None:
-        self.limit = limit
-        self.kept: OrderedDict[tuple, tuple[Tensor, float]] = OrderedDict()
-
-    def get(self, key: tuple) -> tuple[Tensor, float] | None:
-        """What was kept under a key and the seconds it took, or ``None``."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-        return self.kept.get(key)
-
-    def put(self, key: tuple, x: Tensor, seconds: float) -> None:
-        self.kept[key] = x, seconds
-        while len(self.kept) > 1 and sum(min(x.nbytes, self.limit) for x, _ in self.kept.values()) > self.limit:
-            self.kept.popitem(last=False)
-
-    def allocate(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Zeros of a shape, in memory or, past the limit, in a file of the cache folder."""
-        size = math.prod(shape)
-        if 4 * size <= self.limit:
-            return torch.zeros(shape, device=device)
-        root().mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=root(), prefix=".prefix.")
-        try:
-            reserve = getattr(os, "posix_fallocate", lambda file, start, length: os.truncate(file, length))
-            reserve(handle, 0, 4 * size)  # a full disk is told now, not half-way
-            return torch.from_file(path, shared=True, size=size).view(shape)
-        finally:
-            os.close(handle)
-            with contextlib.suppress(PermissionError):  # Windows keeps a mapped file
-                os.unlink(path)  # the mapping keeps it alive; nothing is left behind, however the run ends
-
-
 def prepare(
     model: GPT, e: Experiment, tokens: Tokens, store: PrefixStore, precision: str, progress: bool = False
 ) -> Inputs:
@@ -282,7 +237,7 @@ def prepare(
     reader, source = Reader.of(e), inputs
     keys = {s: _keys(e, tokens, reader, s, where) for s in range(stage, 0, -1)}
     for s, key in [(s, key) for s, names in keys.items() for key in names]:  # the deepest first
-        if kept := store.get(key):
+        if kept := store.get(key, device):
             source = replace(inputs, x=kept[0], stage=s, seconds=kept[1])
             break
     if source.stage == stage:

@@ -19,12 +19,12 @@ import tyro
 
 from .baselines import write_leakage
 from .device import choose_device
-from .engine import PrefixStore
 from .errors import UsageError
 from .experiment import BASELINE, Experiment
 from .progress import progress_bar
 from .rows import parse_rows
 from .runs import FOLDERS, Runs, runs_of, write
+from .store import shared
 from .study import Store, jobs_of, run_study, table_rows
 
 SLOW = {"9": 5, "12": 5}
@@ -75,7 +75,7 @@ OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocke
 
 def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
     """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
-    study, prefixes = STUDIES[name], PrefixStore()
+    study, prefixes = STUDIES[name], shared()
     processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1
     rows: dict[str, Runs] = {}
     experiments = study.experiments()

@@ -23,13 +23,13 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .device import choose_device, choose_precision
-from .engine import PrefixStore
 from .errors import UsageError
 from .experiment import Experiment
 from .files import write_atomically
 from .progress import progress_bar
 from .result import Result, environment
 from .rows import is_baseline, is_fixed, row_of
+from .store import PrefixStore, shared
 from .text import load_messages, messages_digest, seen_in_training, with_wrong_labels
 from .train import run_seeds, share, tokenizer_of
 from .weights import folder_of, hash_of
@@ -175,7 +175,7 @@ def run_study(
             memory; ``"auto"`` starts some where they pay.
     """
     keys = [store.key(job.experiment, device, job.row if is_baseline(job.row) else "") for job in jobs]
-    prefixes = PrefixStore() if prefixes is None else prefixes
+    prefixes = shared() if prefixes is None else prefixes
     waiting = list(zip(jobs, keys, strict=True))
     groups = list(_groups([item for item in waiting if not store.path(item[1]).exists()], SEEDS_TOGETHER))
     many = workers_for(groups, device, torch.get_num_threads()) if workers == "auto" else min(workers, len(groups))
@@ -191,7 +191,8 @@ def run_study(
         if many > 1:
             bar.set_description(f"{many} processes")
             waiting = [item for item in waiting if store.path(item[1]).exists()]
-            for records, busy in _in_processes(many, groups, store, device, prefixes.limit / many, checkpointing):
+            own = PrefixStore(prefixes.limit / many, prefixes.disk)
+            for records, busy in _in_processes(many, groups, store, device, own, checkpointing):
                 report(records)
                 waiting += busy
         # First whatever is free, many seeds at once; then what others were doing, one by one.
@@ -232,11 +233,11 @@ def workers_for(groups: Sequence[Sequence[Keyed]], device: str, threads: int) ->
 
 
 def _in_processes(
-    many: int, groups: list[list[Keyed]], store: Store, device: str, limit: float, checkpointing: bool
+    many: int, groups: list[list[Keyed]], store: Store, device: str, own: PrefixStore, checkpointing: bool
 ) -> Iterator[Outcome]:
     """What the groups came to, as they end."""
     threads, others = max(1, torch.get_num_threads() // many), active_children()
-    pool = ProcessPoolExecutor(many, get_context("spawn"), _start_helper, (threads, limit))
+    pool = ProcessPoolExecutor(many, get_context("spawn"), _start_helper, (threads, own))
     try:
         runs = [pool.submit(_run_group_there, group, store, device, checkpointing) for group in groups]
         yield from (run.result() for run in as_completed(runs))
@@ -255,11 +256,11 @@ _here: list[PrefixStore] = []
 """In a helping process: the prefixes it keeps from group to group."""
 
 
-def _start_helper(threads: int, limit: float) -> None:
+def _start_helper(threads: int, prefixes: PrefixStore) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one ends us
     tqdm.set_lock(RLock())  # tqdm's own, between processes, would be left behind by one that is ended
     torch.set_num_threads(threads)
-    _here.append(PrefixStore(limit))
+    _here.append(prefixes)
 
 
 def _run_group_there(group: list[Keyed], store: Store, device: str, checkpointing: bool) -> Outcome:

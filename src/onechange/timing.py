@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from .device import Autocast, matrix_products
-from .engine import PrefixStore, build, prepare
+from .engine import build, prepare
 from .experiment import Experiment
 from .plan import lengths_of
 from .schedule import Step
+from .store import PrefixStore
 from .text import Tokens
 from .train import Trainer
 from .weights import shape_of

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import smollm2
 from .device import Autocast, choose_device, choose_precision, matrix_products
-from .engine import EVALUATED, Inputs, PrefixStore, Reader, build, build_seeds, logits_of, prepare
+from .engine import EVALUATED, Inputs, Reader, build, build_seeds, logits_of, prepare
 from .errors import UsageError
 from .experiment import Experiment
 from .memory import advised
@@ -24,6 +24,7 @@ from .progress import progress_bar
 from .result import Result, environment
 from .schedule import Look, Step, schedule
 from .stop import stoppable
+from .store import PrefixStore, shared
 from .text import Messages, Tokens, encode, load_messages, padded_length, seen_in_training, with_wrong_labels
 from .tokenizer import Tokenizer, tokenizer_for
 from .weights import folder_of, hash_of, shape_of
@@ -114,7 +115,8 @@ def run(
         seed: instead of the experiment's own.
         device: ``auto``, ``cpu``, ``cuda``, ...
         progress: show a bar on standard error.
-        store: where to look for, and keep, the outputs of the frozen prefix.
+        store: where to look for, and keep, the outputs of the frozen prefix, instead of the store that all
+            runs of a process share.
         watch: called with the result so far after every note of the loss; ``False`` stops the run.
         stop: asked before every block of the model, many times a step; ``True`` stops the run.
         checkpointing: compute a block once more in the backward pass instead of keeping what it
@@ -178,7 +180,7 @@ def run_seeds(
         result.model = model if len(es) == 1 else None
 
     autocast = Autocast(precision, place)
-    store = PrefixStore() if store is None else store
+    store = shared() if store is None else store
     splits: dict[str, Inputs] = {}
     began = time.perf_counter()
     shape = sum(len(split) for split in tokens.values()), max(split.ids.size(1) for split in tokens.values())

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from . import panels, plot
-from .engine import PrefixStore, trunk
+from .engine import trunk
 from .errors import UsageError
 from .experiment import BASELINE, Experiment, choices_of, names
 from .fields import SUGGESTED, explained, idle, kinds, parse, settle
@@ -27,6 +27,7 @@ from .model import Block
 from .reading import classifier, read
 from .result import Result
 from .rows import TABLE
+from .store import PrefixStore
 from .text import load_messages
 from .train import run
 
