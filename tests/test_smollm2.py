@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import random
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_gguf_file import write
 
-from onechange import smollm2
+from onechange import Experiment, smollm2
 from onechange.cache import sha256
 from onechange.errors import UsageError
 from onechange.layouts import layout_of, network
 from onechange.model import GPT
+from onechange.plan import make_plan
+from onechange.reading import classifier, read
+from onechange.saved import load as load_saved
+from onechange.saved import save
+from onechange.text import load_messages
 from onechange.tokenizer import tokenizer_for
+from onechange.train import run, run_seeds
 from onechange.weights import load_weights, read_config
 
 pytest.importorskip("gguf")
@@ -150,3 +160,68 @@ def load(folder: Path) -> GPT:
         model = network(read_config(str(folder)))
     load_weights(model, folder / "model.safetensors")
     return model
+
+
+# -- runs on it -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Forty short messages of two classes."""
+    words = {"ham": "see you at the station", "spam": "you have won, reply now"}
+    lines = [f"{label}\t{text} {i}" for i in range(20) for label, text in words.items()]
+    (tmp_path / "few.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    return tmp_path / "few.tsv"
+
+
+@pytest.fixture
+def make(real_smollm2: Path, few: Path) -> Callable[..., Experiment]:
+    def experiment(**changes: Any) -> Experiment:
+        return Experiment(**({"model_size": smollm2.NAME, "dataset": str(few), "num_epochs": 1} | changes))
+
+    return experiment
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "row 1": {},
+    "row 3": {"trainable_layers": "last_layer"},
+    "row 16": {"trainable_token_pos": "flexible"},
+    "LoRA": {"trainable_layers": "lora", "lora_rank": 4},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_is_the_same_with_and_without_a_prefix(change: str, make: Callable, tmp_path: Path) -> None:
+    """And so is what it saves."""
+    e = make(**CHANGES[change])
+    result, plain = run(e, progress=False), run(e.but(prefix_cache="off"), progress=False)
+    np.testing.assert_allclose(result.test_probabilities, plain.test_probabilities, atol=1e-3)
+    assert result.environment["weights_sha256"] == smollm2.GGUF
+    saved = load_saved(save(result, tmp_path / "saved"))
+    texts = ["see you at seven", "you have won 1000, reply now"]
+    np.testing.assert_allclose(saved.probabilities(texts), classifier(result).probabilities(texts), atol=1e-4)
+    reading = read(saved, texts[1])
+    assert reading.attention.shape == (30, len(reading.tokens))
+
+
+@pytest.mark.slow
+def test_seeds_together(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two in one model, on the first few of the pocket messages, which no seed splits."""
+    whole = load_messages("pocket")
+    parts = {name: getattr(whole, name)[:16] for name in ("train", "val", "test")}
+    monkeypatch.setattr("onechange.train.load_messages", lambda *args: replace(whole, **parts))
+    e = make(dataset="pocket")
+    for seed, result in zip((123, 7), run_seeds(e, (123, 7), progress=False), strict=True):
+        alone = run(e, seed, progress=False)
+        np.testing.assert_allclose(result.test_probabilities, alone.test_probabilities, atol=1e-3)
+
+
+def test_a_plan(real_smollm2: Path) -> None:
+    """It counts what the model has, whether the model is there or not."""
+    plan = make_plan(Experiment(model_size=smollm2.NAME), timed=False)
+    assert plan.parameters == 134_515_008 + 2 * 577
+    real_smollm2.unlink()
+    assert make_plan(Experiment(model_size=smollm2.NAME), timed=False).parameters == plan.parameters
+    with pytest.raises(UsageError, match="onechange fetch"):
+        run(Experiment(model_size=smollm2.NAME, dataset="pocket"), progress=False)
