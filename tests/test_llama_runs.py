@@ -64,6 +64,15 @@ def test_the_prefix_changes_no_number(change: str, make: Make) -> None:
     assert_same(run(e, progress=False), run(e.but(prefix_cache="off"), progress=False))
 
 
+def test_half_the_bits_and_blocks_computed_twice(make: Make) -> None:
+    """bf16 says nearly the same; recomputing blocks says the same."""
+    e = make(trainable_layers="all", trainable_token_pos="flexible", learning_rate=1e-4)
+    full = run(e, progress=False)
+    half = run(e.but(precision="bf16"), progress=False)
+    np.testing.assert_allclose(half.test_probabilities, full.test_probabilities, atol=0.05)
+    assert_same(run(e, progress=False, checkpointing=True), full)
+
+
 @pytest.mark.parametrize("change", ["row 1", "row 5", "LoRA", "flexible, average, no mask"])
 def test_together_is_one_at_a_time(change: str, make: Make) -> None:
     """Two seeds in one model, whatever of it is trained."""

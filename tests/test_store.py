@@ -18,7 +18,6 @@ from onechange.cli import main
 from onechange.store import Disk, PrefixStore, disk, shared
 from onechange.train import run
 
-CPU = torch.device("cpu")
 KEY = (2, "a trunk", "tokens", (True, False), "cpu fp32")
 
 
@@ -41,11 +40,11 @@ def files(folder: Path) -> list[Path]:
 def test_another_process_finds_what_one_kept(own_cache: Path) -> None:
     """The numbers and the seconds that they took, in whole files only."""
     PrefixStore(disk=Disk(1e6)).put(KEY, some(), 2.5)
-    found = PrefixStore(disk=Disk(1e6)).get(KEY, CPU)
+    found = PrefixStore(disk=Disk(1e6)).get(KEY)
     assert found is not None
     assert torch.equal(found[0], some())
     assert found[1] == 2.5
-    assert PrefixStore().get(KEY, CPU) is None
+    assert PrefixStore().get(KEY) is None
     assert [file.suffix for file in files(own_cache)] == [".safetensors"]
 
 

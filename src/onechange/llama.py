@@ -62,6 +62,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(emb_dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each vector by itself."""
         return rms(x, self.eps) * self.weight
 
 
@@ -103,6 +104,7 @@ class GroupedAttention(Attention):
         return x.unflatten(-1, (self.n_groups, -1)).transpose(-3, -2)
 
     def project(self, x: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """As GPT-2's, queries and keys turned by their positions, and keys and values given to all that share them."""
         everywhere = torch.arange(x.size(-2), device=x.device)
         at = everywhere if view.at is None else view.at  # (T,) or (B, Q)
         q = rotate(self.heads(self.query(take(x, view.at))), at, self.rope_base)  # (B, H, Q, D)
@@ -126,6 +128,7 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(config.hidden_dim, config.emb_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each position by itself: ``(B, Q, C)`` to the same shape."""
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 

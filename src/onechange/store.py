@@ -135,13 +135,13 @@ class PrefixStore:
         self.limit, self.disk = limit, disk
         self.kept: OrderedDict[tuple, Kept] = OrderedDict()
 
-    def get(self, key: tuple, device: torch.device) -> Kept | None:
-        """What was kept under a key and the seconds it took, or ``None``; what comes from disk goes to ``device``."""
+    def get(self, key: tuple, device: torch.device | None = None) -> Kept | None:
+        """What was kept under a key and the seconds it took, or ``None``; from disk it goes to ``device``, if it fits."""
         if key in self.kept:
             self.kept.move_to_end(key)
         elif self.disk is not None and (found := self.disk.get(key)):
             x, seconds = found
-            self.remember(key, x.to(device) if x.nbytes <= self.limit else x, seconds)
+            self.remember(key, x.to(device or "cpu") if x.nbytes <= self.limit else x, seconds)
         return self.kept.get(key)
 
     def put(self, key: tuple, x: Tensor, seconds: float) -> None:
