@@ -136,7 +136,7 @@ class PrefixStore:
         self.kept: OrderedDict[tuple, Kept] = OrderedDict()
 
     def get(self, key: tuple, device: torch.device | None = None) -> Kept | None:
-        """What was kept under a key and the seconds it took, or ``None``; from disk it goes to ``device``, if it fits."""
+        """What was kept under a key and the seconds it took, or ``None``; from disk it goes to ``device``."""
         if key in self.kept:
             self.kept.move_to_end(key)
         elif self.disk is not None and (found := self.disk.get(key)):
