@@ -20,7 +20,7 @@ from onechange.cli import main
 from onechange.errors import UsageError
 from onechange.layouts import layout_of, network
 from onechange.model import GPT
-from onechange.plan import make_plan
+from onechange.plan import SMOLLM2_LENGTHS, lengths_of, make_plan
 from onechange.reading import classifier, read
 from onechange.saved import load as load_saved
 from onechange.saved import save
@@ -234,6 +234,15 @@ def test_seeds_together(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None
     for seed, result in zip((123, 7), run_seeds(e, (123, 7), progress=False), strict=True):
         alone = run(e, seed, progress=False)
         np.testing.assert_allclose(result.test_probabilities, alone.test_probabilities, atol=1e-3)
+
+
+def test_recorded_lengths_are_those_of_the_messages(real_smollm2: Path, uci_folder: Path) -> None:
+    """What a plan assumes before anything is there."""
+    (real_smollm2.parent / "SMSSpamCollection").symlink_to(uci_folder / "SMSSpamCollection")
+    lengths, T, assumed = lengths_of(Experiment(model_size=smollm2.NAME))
+    assert (T, assumed) == (120, "")
+    found = np.quantile(lengths["train"], np.linspace(0, 1, len(SMOLLM2_LENGTHS))).astype(int)
+    assert list(found) == SMOLLM2_LENGTHS
 
 
 def test_a_plan(real_smollm2: Path) -> None:

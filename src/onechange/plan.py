@@ -31,8 +31,9 @@ from .train import _tokens, tokenizer_of
 from .weights import shape_of
 
 UCI_SPLIT = {"train": 1045, "val": 149, "test": 300}
+SMOLLM2_LENGTHS = [2, 7, 9, 10, 12, 15, 18, 21, 26, 31, 37, 41, 45, 48, 52, 56, 59, 63, 67, 72, 120]
 UCI_LENGTHS = [2, 7, 8, 10, 12, 14, 17, 20, 24, 28, 33, 36, 38, 40, 43, 45, 47, 49, 51, 56, 120]
-"""Tokens (GPT-2's) of the published training messages: shortest, every twentieth part of them, longest.
+"""Tokens (SmolLM2's, GPT-2's) of the published training messages: shortest, every twentieth part of them, longest.
 Counted from the file whose hash ``onechange.text`` holds."""
 
 Call = tuple[int, int]
@@ -52,15 +53,16 @@ def lengths_of(e: Experiment) -> tuple[dict[str, np.ndarray], int, str]:
         return {name: split.lengths for name, split in tokens.items()}, T, ""
     counts = UCI_SPLIT | ({} if e.train_size is None else {"train": e.train_size})
     rng = np.random.default_rng(0)
-    ventiles = np.linspace(0, 1, len(UCI_LENGTHS))
+    recorded = SMOLLM2_LENGTHS if e.scale == "smollm2" else UCI_LENGTHS
+    ventiles = np.linspace(0, 1, len(recorded))
     lengths = {
-        name: rng.permutation(np.interp(np.linspace(0, 1, n), ventiles, UCI_LENGTHS).astype(int))
+        name: rng.permutation(np.interp(np.linspace(0, 1, n), ventiles, recorded).astype(int))
         for name, n in counts.items()
     }
     limit = shape_of(e.model_size).context_length
-    named = {"longest_training_example": max(UCI_LENGTHS), "model_context_length": limit}
+    named = {"longest_training_example": max(recorded), "model_context_length": limit}
     asked = named[e.context_length] if isinstance(e.context_length, str) else e.context_length
-    T = max(UCI_LENGTHS) if e.no_padding else asked
+    T = max(recorded) if e.no_padding else asked
     return {name: n.clip(max=T) for name, n in lengths.items()}, T, "lengths of the UCI messages, as recorded"
 
 
