@@ -384,7 +384,7 @@ def test_a_run_can_be_stopped_at_any_moment(layers: str, small: Experiment) -> N
         asked += 1
         return False
 
-    whole = run(e, progress=False, stop=never)
+    whole = run(e, progress=False, stop=never, store=PrefixStore())
     assert whole.error == ""
     assert not any(module._forward_pre_hooks for module in whole.model.modules())
     for last in (1, asked // 2, asked):
@@ -395,7 +395,7 @@ def test_a_run_can_be_stopped_at_any_moment(layers: str, small: Experiment) -> N
             left -= 1
             return left == 0
 
-        result = run(e, progress=False, stop=count)
+        result = run(e, progress=False, stop=count, store=PrefixStore())  # nothing is in hand
         assert left == 0
         assert result.error == (f"stopped after step {result.steps[-1]}" if result.steps else "stopped early")
         assert (result.final, result.test_probabilities) == ({}, [])
