@@ -55,9 +55,10 @@ def convert(path: Path, folder: Path) -> None:
     """
     file = opened(path)
     try:
-        shape, end = shape_of(file), field(file, "tokenizer.ggml.tokens").index(END)
+        tokens = field(file, "tokenizer.ggml.tokens")
+        shape, end = shape_of(file, len(tokens)), tokens.index(END)
         tensors = dict(weights(file, shape))
-        tokenizer = tokenizer_json(file)
+        tokenizer = tokenizer_json(file, tokens)
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} lacks what a Llama needs: {error}") from None
     layout = LAYOUTS["llama"]
@@ -95,13 +96,13 @@ def field(file: GGUFReader, key: str) -> Any:
     return file.fields[key].contents()
 
 
-def shape_of(file: GGUFReader) -> LlamaConfig:
+def shape_of(file: GGUFReader, vocab_size: int) -> LlamaConfig:
     """The model's shape, from the file's own words."""
     words = {key.removeprefix("llama."): field(file, key) for key in file.fields if key.startswith("llama.")}
     if any(key.startswith("rope.scaling") for key in words):
         raise ValueError("its rotary positions are scaled")
     return LlamaConfig(
-        vocab_size=len(field(file, "tokenizer.ggml.tokens")),
+        vocab_size=vocab_size,
         context_length=words["context_length"],
         emb_dim=words["embedding_length"],
         n_heads=words["attention.head_count"],
@@ -148,16 +149,14 @@ def halves(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2).contiguous()
 
 
-def tokenizer_json(file: GGUFReader) -> str:
+def tokenizer_json(file: GGUFReader, tokens: list[str]) -> str:
     """The tokenizer as the text of a ``tokenizer.json``."""
     from tokenizers import pre_tokenizers
 
-    tokens, types = field(file, "tokenizer.ggml.tokens"), field(file, "tokenizer.ggml.token_type")
-    left_right = [merge.split(" ") for merge in field(file, "tokenizer.ggml.merges")]
-    digits = pre_tokenizers.Digits(individual_digits=True)
+    types, merges = field(file, "tokenizer.ggml.token_type"), field(file, "tokenizer.ggml.merges")
     return byte_level_json(
         {token: i for i, token in enumerate(tokens)},
-        [(left, right) for left, right in left_right],
-        [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)],
+        [(left, right) for left, right in (merge.split(" ") for merge in merges)],
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)],
         [token for token, kind in zip(tokens, types, strict=True) if kind == CONTROL],
     )
