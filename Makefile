@@ -46,13 +46,13 @@ lint: $(READY) ## ruff and mypy
 	$(PY) -m mypy
 
 results: $(READY) ## the stored results of the book, hours; stop and start again as you like
-	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
+	OMP_NUM_THREADS=1 $(PY) -m onechange.evidence.studies $(STUDIES)
 
 bench: $(READY) ## speed beside the plain loop and the Trainer, into book/results/bench.json; BENCH="--bars": whole runs
-	$(PY) -m onechange.bench $(BENCH)
+	$(PY) -m onechange.cost.bench $(BENCH)
 
 readme: $(READY) ## the README's table of rows, from the package and its stored results
-	$(PY) -c 'from onechange.summary import update_readme; update_readme()'
+	$(PY) -c 'from onechange.evidence.summary import update_readme; update_readme()'
 
 clean: ## the built book and its cache (not the environment)
 	rm -rf _build book/_build dist

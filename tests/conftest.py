@@ -23,10 +23,12 @@ from hypothesis import HealthCheck, settings
 from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
-from onechange import cache, smollm2, store
-from onechange.layouts import layout_of
-from onechange.llama import Llama, LlamaConfig
-from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
+from onechange.gpt import smollm2
+from onechange.gpt.layouts import layout_of
+from onechange.gpt.llama import Llama, LlamaConfig
+from onechange.gpt.tokenizer import POCKET_RANKS, read_ranks, to_json
+from onechange.support import cache
+from onechange.training import store
 
 OWN_CACHE = cache.root()  # before the tests get one of their own
 

@@ -6,8 +6,8 @@ import os
 
 import torch
 
-from .errors import UsageError, nearest
-from .weights import SCALES
+from .gpt.weights import SCALES
+from .support.errors import UsageError, nearest
 
 
 def scale(quiet: bool = False) -> str:
@@ -32,10 +32,10 @@ def _choose() -> tuple[str, str]:
         return asked, "ONECHANGE_SCALE says so"
     if not torch.cuda.is_available():
         return "pocket", "there is no GPU here"
-    from .experiment import BASELINE
-    from .text import uci_file
-    from .tokenizer import tokenizer_for
-    from .weights import weights_file
+    from .data.messages import uci_file
+    from .experiment.experiment import BASELINE
+    from .gpt.tokenizer import tokenizer_for
+    from .gpt.weights import weights_file
 
     try:
         weights_file(BASELINE.model_size)
