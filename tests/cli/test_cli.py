@@ -647,7 +647,7 @@ def test_a_full_disk_while_saving(
     if how == "weights":
         monkeypatch.setattr("onechange.classifier.saved.save_file", full_in_rust)
     else:
-        monkeypatch.setattr("onechange.saved.json.dumps", full)
+        monkeypatch.setattr("onechange.classifier.saved.json.dumps", full)
     assert main(["run", "--model_size", str(toy), "--save", "model", *SMALL]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -89,7 +89,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
 
 def check_target(folder: str | Path, merge: bool, experiment: Experiment) -> Path:
     """Whether a run could be saved here, asked before it is made: the folder must be new or empty."""
-    folder = Path(folder).absolute()
+    folder = Path(folder).expanduser().absolute()
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UsageError(f"{folder} exists already")
     there = next(parent for parent in folder.parents if parent.exists())
@@ -157,7 +157,7 @@ def load(folder: str | Path) -> Classifier:
     Raises:
         UsageError: if the folder is not one of those.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         about = json.loads((folder / "onechange.json").read_text())
         fields, classes, max_length = about["experiment"], tuple(about["classes"]), int(about["max_length"])

@@ -42,7 +42,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     def key(self, e: Experiment, device: str = "auto", method: str = "") -> str:
         """The name of a run: the experiment, the weights, the messages, the package's version.
@@ -68,11 +68,13 @@ class Store:
         return self.folder / f"{key}.json"
 
     def load(self, key: str) -> dict[str, Any] | None:
-        """A stored record, or ``None``."""
+        """A stored record; ``None`` where there is none, or where its file is empty, cut or not one of ours."""
         try:
-            return json.loads(self.path(key).read_text())
-        except FileNotFoundError:
+            record = json.loads(self.path(key).read_text(encoding="utf-8"))
+            Result.from_dict(record)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        return record if record.get("key") == key else None
 
     def save(self, key: str, record: dict[str, Any]) -> None:
         text = json.dumps(record, allow_nan=False)

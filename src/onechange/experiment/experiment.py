@@ -218,11 +218,13 @@ class Experiment:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        size = str(self.model_size)
+        size = os.path.expanduser(str(self.model_size))
         short = {name.split(" ")[0]: name for name in MODELS}
-        put("model_size", short.get(size, size))
-        if isinstance(self.dataset, os.PathLike):
-            put("dataset", os.fspath(self.dataset))
+        if not os.path.exists(size):  # the Hub's own name for the smallest; a folder of that name is meant as itself
+            short["gpt2"] = next(iter(MODELS))
+        put("model_size", short.get(size.removeprefix("openai-community/"), size))
+        if isinstance(self.dataset, str | os.PathLike):
+            put("dataset", os.path.expanduser(self.dataset))
         if isinstance(self.context_length, str) and re.fullmatch(r"[+-]?[0-9]+", self.context_length):
             put("context_length", int(self.context_length))
         for name in ("lora_alpha", "learning_rate", "weight_decay", "label_noise"):
@@ -298,6 +300,8 @@ class Experiment:
             for name, value in (("trainable_layers", "biases"), ("weights", "random_gpt2")):
                 if getattr(self, name) == value:
                     raise UsageError(f"{name} {value} is GPT-2's alone: a {layout_of(shape).name} has no such thing")
+        if self.padding_side == "left" and self.trainable_token_pos == "first" and not self.no_padding:
+            raise UsageError("the first token is padding with padding_side left: trainable_token_pos must be last")
         if self.ignore_index in (0, 1):
             raise UsageError(
                 f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"

@@ -112,14 +112,13 @@ def from_hub(model: Model) -> Path:
         UsageError: if it cannot be had or has the wrong hash.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # what goes wrong is said below, once
     place = root() / "hub"
     try:
         path = Path(hf_hub_download(model.repo, "model.safetensors", revision=model.revision, cache_dir=place))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # whatever a server, a proxy or a mirror does: the client's errors share no other class
         if isinstance(error, OSError) and error.errno == 28:
             raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
         raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
@@ -138,7 +137,12 @@ def _hub_sha256(model: Model, blob: Path) -> str:
     if len(blob.name) == 64:
         return blob.name
     url = hf_hub_url(model.repo, "model.safetensors", revision=model.revision)
-    return str(get_hf_file_metadata(url).etag)
+    try:
+        return str(get_hf_file_metadata(url).etag)
+    except Exception as error:  # as above
+        raise missing(
+            f"the SHA-256 of {model.repo}'s weights", f"{blob} cannot be checked; it", blob.parent, error
+        ) from None
 
 
 @cache

@@ -152,8 +152,8 @@ def run_seeds(
     precision = choose_precision(e.precision, place)
     assert e.dataset is not None
     messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
+    tokens, max_length = _tokens(e, messages)  # small downloads first
     weights = e.checkpoint.digest if e.weights == "pretrained" else e.weights
-    tokens, max_length = _tokens(e, messages)
     seen = seen_in_training(messages.train[: e.train_size], messages.test)
 
     model = build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))
