@@ -31,14 +31,23 @@ def test_clearing_the_cache_leaves_what_is_somebody_elses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder of a person's own, a file of theirs, a link; beside what was downloaded and what was half-written."""
-    for name in ("thesis.txt", "photos/a.jpg", "hub/models/x", ".prefix.abc", "SMSSpamCollection"):
+    for name in (
+        "thesis.txt",
+        "photos/a.jpg",
+        "hub/models--mine--bert/x",
+        "smollm2-notes/n",
+        "hub/models--openai-community--gpt2/x",
+        ".prefix.abc",
+        "SMSSpamCollection",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path))
     assert main(["cache", "--clear"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "thesis.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "photos", "smollm2-notes", "thesis.txt"]
+    assert [path.name for path in (tmp_path / "hub").iterdir()] == ["models--mine--bert"]
     said = capsys.readouterr().out
-    assert "photos, thesis.txt" in said
+    assert "hub, photos, smollm2-notes, thesis.txt" in said
     assert "freed 0.0 MB" in said
     assert cache.contents() == []
 
@@ -104,7 +113,7 @@ def test_the_first_token_is_not_read_where_it_is_padding() -> None:
 
 
 def test_a_damaged_record_is_computed_again(tmp_path: Path) -> None:
-    """Empty, cut at many lengths, another program's, a byte turned: never a traceback, never a wrong number."""
+    """Empty, cut at many lengths, another program's: never a traceback, never a wrong number."""
     jobs, store = jobs_of({"3": Experiment(**SMALL)}, [123]), Store(tmp_path)
     (record,) = run_study(jobs, store, progress=False)
     path = store.path(record["key"])

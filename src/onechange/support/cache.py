@@ -6,6 +6,7 @@ from the network without its SHA-256 being known beforehand.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,8 +22,10 @@ from .errors import UsageError
 from .files import write_atomically
 
 OURS = (
-    "hub", "tiktoken", "prefixes", ".prefix.*", "smollm2-*", ".smollm2-*",
-    "SMSSpamCollection", ".SMSSpamCollection.*", "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
+    "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
+    "tiktoken/" + "[0-9a-f]" * 40 + "*", "prefixes/*" + "[0-9a-f]" * 40 + ".safetensors*", ".prefix.*",
+    "smollm2-135m", ".smollm2-135m.*", "SMSSpamCollection", ".SMSSpamCollection.*",
+    "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
 )  # fmt: skip
 """What this package puts into its cache folder, half-written files too; anything else there is not touched."""
 
@@ -82,26 +85,23 @@ def check(path: Path, digest: str, name: str | None = None) -> None:
         )
 
 
-def is_ours(path: Path) -> bool:
-    """Whether something right below the cache folder is a thing that this package puts there."""
-    return any(path.match(pattern) for pattern in OURS)
+def ours() -> list[Path]:
+    """What this package put into the cache: files and whole folders."""
+    return sorted(path for pattern in OURS for path in root().glob(pattern))
 
 
 def contents() -> list[tuple[str, int]]:
     """Every file that this package put into the cache with its size in bytes (a link counts for nothing)."""
-    children = [child for child in sorted(root().iterdir()) if is_ours(child)] if root().is_dir() else []
-    files = (p for child in children for p in [child, *sorted(child.rglob("*"))] if p.is_file() and not p.is_symlink())
+    files = (p for path in ours() for p in [path, *sorted(path.rglob("*"))] if p.is_file() and not p.is_symlink())
     return [(str(p.relative_to(root())), p.stat().st_size) for p in files]
 
 
 def clear() -> tuple[int, list[str]]:
     """Remove what this package put into the cache; the bytes freed, and the names of what is somebody else's."""
-    freed, left = sum(size for _, size in contents()), []
-    for child in sorted(root().iterdir()) if root().is_dir() else ():
-        if not is_ours(child):
-            left.append(child.name)
-        elif child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
-    return freed, left
+    freed = sum(size for _, size in contents())
+    for path in ours():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name in ("hub/.locks", "hub", "tiktoken", "prefixes"):  # goes only where nothing is left in it
+        with contextlib.suppress(OSError):
+            (root() / name).rmdir()
+    return freed, sorted(path.name for path in root().iterdir()) if root().is_dir() else []
