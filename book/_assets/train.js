@@ -99,11 +99,11 @@ class AdamW {
 
   step(weights, d) {
     const { m, v, rate, decay } = this, t = ++this.t;
-    const size = rate / (1 - 0.9 ** t), root = Math.sqrt(1 - 0.999 ** t);
+    const root = Math.sqrt(1 - 0.999 ** t), size = (rate * root) / (1 - 0.9 ** t);
     for (let i = 0; i < weights.length; i++) {
       m[i] += 0.1 * (d[i] - m[i]);
       v[i] = 0.999 * v[i] + 0.001 * d[i] * d[i];
-      weights[i] -= rate * decay * weights[i] + (size * m[i]) / (Math.sqrt(v[i]) / root + 1e-8);
+      weights[i] -= rate * decay * weights[i] + (size * m[i]) / (Math.sqrt(v[i]) + 1e-8 * root);
     }
   }
 }
