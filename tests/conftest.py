@@ -23,7 +23,14 @@ from hypothesis import HealthCheck, settings
 from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
 
-from onechange.tokenizer import POCKET_RANKS, read_ranks, to_json
+from onechange.gpt import smollm2
+from onechange.gpt.layouts import layout_of
+from onechange.gpt.llama import Llama, LlamaConfig
+from onechange.gpt.tokenizer import POCKET_RANKS, read_ranks, to_json
+from onechange.support import cache
+from onechange.training import store
+
+OWN_CACHE = cache.root()  # before the tests get one of their own
 
 # The smallest models are fastest on one thread, and several workers (-n) do not fight over the cores.
 torch.set_num_threads(1)
@@ -92,6 +99,12 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def fresh_prefixes() -> None:
+    """No test finds a prefix that another computed."""
+    store.shared.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder with the UCI messages, GPT-2's tokenizer and the golden runs."""
@@ -99,6 +112,18 @@ def reference() -> Path:
     if not folder:
         pytest.skip("ONECHANGE_REFERENCE names no folder with the UCI messages, GPT-2's tokenizer and golden runs")
     return Path(folder)
+
+
+@pytest.fixture
+def real_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SmolLM2-135M's folder, by way of a cache that holds nothing else."""
+    if not (OWN_CACHE / smollm2.NAME).is_dir():
+        pytest.skip(f"{smollm2.NAME} is not in {OWN_CACHE}: onechange fetch {smollm2.NAME}")
+    folder = tmp_path / "cache" / smollm2.NAME
+    folder.parent.mkdir()
+    folder.symlink_to(OWN_CACHE / smollm2.NAME, target_is_directory=True)
+    monkeypatch.setenv("ONECHANGE_CACHE", str(folder.parent))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -190,6 +215,21 @@ def toy_of(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def toy(toy_of: Callable[..., Path]) -> Path:
     """A three-block GPT-2 folder with its own vocabulary: needs nothing from outside."""
     return toy_of()
+
+
+@pytest.fixture(scope="session")
+def toy_llama(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A three-block Llama folder, two heads to a key, with the pocket vocabulary as its own."""
+    shape = LlamaConfig(4096, 160, 32, 4, 3, n_groups=2, hidden_dim=48)
+    model, generator = Llama(shape), torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        mean, std = (1.0, 0.1) if "norm" in name else (0.0, 0.5 if "emb" in name else 0.15)
+        torch.nn.init.normal_(parameter, mean, std, generator=generator)
+    folder, layout = tmp_path_factory.mktemp("llama"), layout_of(shape)
+    save_file({name: x.numpy() for name, x in layout.theirs(model).items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(layout.config(shape, 4095)))
+    (folder / "tokenizer.json").write_text(tokenizer_json)
+    return folder
 
 
 # -- the built book in a browser ------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Make what the page "The table, live" reads: every stored row, and every two rows of it compared.
 
 The page sorts, filters and draws. It computes no statistics: its numbers are those of
-:mod:`onechange.compare`, written here as a script, the one thing that a page opened from the disk may
+:mod:`onechange.evidence.compare`, written here as a script, the one thing that a page opened from the disk may
 load. Studies on the same messages and the same ladder are one table. What is not stored yet is left out,
 and what was made from the same package and results is left alone.
 
@@ -18,11 +18,11 @@ from typing import Any
 
 import onechange as oc
 from onechange import Runs, UsageError
-from onechange.compare import SIZES, Comparison, agreement, difference
-from onechange.intervals import Estimate
-from onechange.result import finite
-from onechange.rows import row_of
-from onechange.studies import STUDIES
+from onechange.evidence.compare import SIZES, Comparison, agreement, difference
+from onechange.evidence.intervals import Estimate
+from onechange.evidence.studies import STUDIES
+from onechange.experiment.rows import row_of
+from onechange.training.result import finite
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fresh import digest, remake

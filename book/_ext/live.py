@@ -22,12 +22,12 @@ import numpy as np
 from torch import Tensor
 
 import onechange as oc
-from onechange.engine import PrefixStore, frozen_blocks, trunk
-from onechange.reading import classifier
-from onechange.rows import TABLE
-from onechange.saved import Classifier
-from onechange.text import load_messages
-from onechange.tokenizer import POCKET_RANKS
+from onechange.classifier.reading import classifier
+from onechange.classifier.saved import Classifier
+from onechange.data.messages import load_messages
+from onechange.experiment.rows import TABLE
+from onechange.gpt.tokenizer import POCKET_RANKS
+from onechange.training.prefix import PrefixStore, frozen_blocks, trunk
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fresh import digest, remake

@@ -5,19 +5,19 @@
 >>> result = oc.run(change, seed=123)  # doctest: +SKIP
 """
 
-from . import plot
-from .claims import findings
-from .compare import against_baseline, compare, difference
-from .errors import UsageError
-from .experiment import BASELINE, Experiment
-from .intervals import accuracy
-from .result import Result
-from .rows import ROWS, published
-from .runs import Runs, stored
+from .evidence.claims import findings
+from .evidence.compare import against_baseline, compare, difference
+from .evidence.intervals import accuracy
+from .evidence.runs import Runs, stored
+from .experiment.experiment import BASELINE, Experiment
+from .experiment.rows import ROWS, published
 from .scale import scale
-from .train import run
+from .show import plot
+from .support.errors import UsageError
+from .support.package import __version__ as __version__
+from .training.result import Result
+from .training.train import run
 
-__version__ = "0.1.0"
 __all__ = [
     "BASELINE",
     "ROWS",

@@ -6,9 +6,8 @@ import os
 
 import torch
 
-from .errors import UsageError, nearest
-
-SCALES = ("pocket", "gpt2")
+from .gpt.weights import SCALES
+from .support.errors import UsageError, nearest
 
 
 def scale(quiet: bool = False) -> str:
@@ -29,14 +28,14 @@ def scale(quiet: bool = False) -> str:
 def _choose() -> tuple[str, str]:
     if asked := os.environ.get("ONECHANGE_SCALE"):
         if asked not in SCALES:
-            raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use pocket or gpt2")
+            raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use {', '.join(SCALES)}")
         return asked, "ONECHANGE_SCALE says so"
     if not torch.cuda.is_available():
         return "pocket", "there is no GPU here"
-    from .experiment import BASELINE
-    from .text import uci_file
-    from .tokenizer import tokenizer_for
-    from .weights import weights_file
+    from .data.messages import uci_file
+    from .experiment.experiment import BASELINE
+    from .gpt.tokenizer import tokenizer_for
+    from .gpt.weights import weights_file
 
     try:
         weights_file(BASELINE.model_size)

@@ -1,0 +1,205 @@
+"""A finetuned model on disk, and what it says of a message."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..data.messages import check_message, encode
+from ..experiment.experiment import Experiment
+from ..gpt.layouts import layout_of, network
+from ..gpt.lora import LoRALinear, add_lora, merge_lora, put
+from ..gpt.model import GPT
+from ..gpt.tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
+from ..gpt.weights import load_weights, read_config
+from ..support.errors import UsageError
+from ..training.prefix import Inputs, Reader, logits_of
+from ..training.result import Result
+from ..training.train import tokenizer_of
+
+
+def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
+    """Write a run's finetuned model: weights as safetensors, its experiment, what is needed to use it.
+
+    The trunk lies in Hugging Face's GPT-2 layout beside ``head.weight`` and ``head.bias``. LoRA's
+    adapters are kept apart unless ``merge`` folds them into the weights.
+
+    Raises:
+        UsageError: if the folder exists already, or there is nothing to merge.
+    """
+    folder = check_target(folder, merge, result.experiment)
+    model: GPT = result.model
+    adapters = {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    tensors = {}
+    if merge:
+        model = merge_lora(_copy(model))
+    elif adapters:
+        tensors = {
+            f"lora.{name}.{part}": getattr(module, part).detach().cpu().contiguous()
+            for name, module in adapters.items()
+            for part in "AB"
+        }
+        model = _without_adapters(_copy(model))
+    assert isinstance(model.head, nn.Linear)
+    layout = layout_of(model.config)
+    tensors |= layout.theirs(model) | {
+        f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()
+    }
+
+    tokenizer = tokenizer_of(result.experiment)
+    about = {
+        "experiment": result.experiment.to_dict(),
+        "classes": list(result.classes),
+        "max_length": result.max_length,
+        "tokenizer": "own" if tokenizer.name.endswith(".json") else tokenizer.name,
+        "merged": merge,
+        "environment": result.environment,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
+        (temporary / "config.json").write_text(json.dumps(layout.config(model.config, tokenizer.end), indent=2) + "\n")
+        (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
+        if about["tokenizer"] == "own":
+            shutil.copy(tokenizer.name, temporary / "tokenizer.json")
+        elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
+            (temporary / "tokenizer.json").write_text(to_json(read_ranks(POCKET_RANKS)), encoding="utf-8")
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except SafetensorError as error:  # a full disk, among others
+        raise UsageError(f"{folder} cannot be written: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already if all went well
+    return folder
+
+
+def check_target(folder: str | Path, merge: bool, experiment: Experiment) -> Path:
+    """Whether a run could be saved here, asked before it is made: the folder must be new or empty."""
+    folder = Path(folder).absolute()
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise UsageError(f"{folder} exists already")
+    there = next(parent for parent in folder.parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UsageError(f"{folder} cannot be made: {there} is not a folder one may write to")
+    if merge and not experiment.uses_lora:
+        raise UsageError("there is nothing to merge without --trainable_layers lora")
+    return folder
+
+
+def _copy(model: GPT) -> GPT:
+    return copy.deepcopy(model).cpu()
+
+
+def _without_adapters(model: GPT) -> GPT:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoRALinear):
+            put(model, name, module.base)
+    return model
+
+
+@dataclass
+class Classifier:
+    """A finetuned model, ready to be asked."""
+
+    model: GPT
+    experiment: Experiment
+    tokenizer: Tokenizer
+    classes: tuple[str, ...]
+    max_length: int
+
+    @torch.no_grad()
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """The probability of every class for every message, ``(N, K)``.
+
+        Raises:
+            UsageError: for a message that is empty, holds the end mark, or cannot fit the model.
+        """
+        for i, text in enumerate(texts):
+            check_message(text, f"message {i + 1}")
+        frame = pd.DataFrame({"text": list(texts), "label": 0})
+        e = self.experiment
+        tokens = encode(frame, self.tokenizer, None if e.no_padding else self.max_length, e.padding_side)
+        if tokens.ids.size(1) > self.model.config.context_length:
+            raise UsageError(
+                f"a message has {tokens.ids.size(1)} tokens, the model's context {self.model.config.context_length}"
+            )
+        inputs = Inputs(tokens.ids, 0, tokens.lengths, torch.from_numpy(tokens.lengths), tokens.labels)
+        reader = Reader.of(e)
+        index = np.arange(len(texts))
+        parts = [logits_of(self.model, reader, inputs, index[i : i + 64]) for i in range(0, len(index), 64)]
+        return torch.cat(parts).softmax(1).numpy()
+
+    def predict(self, texts: Sequence[str]) -> pd.DataFrame:
+        """A frame with ``label`` and its ``probability`` for every message."""
+        p = self.probabilities(texts)
+        best = p.argmax(1)
+        labels = [self.classes[i] for i in best]
+        return pd.DataFrame({"label": labels, "probability": p[np.arange(len(best)), best], "text": list(texts)})
+
+
+def load(folder: str | Path) -> Classifier:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        UsageError: if the folder is not one of those.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "onechange.json").read_text())
+        fields, classes, max_length = about["experiment"], tuple(about["classes"]), int(about["max_length"])
+        merged, kind = about["merged"], about["tokenizer"]
+        # The folder stands for the model it holds, wherever the original came from.
+        e = Experiment(**(fields | {"model_size": str(folder), "dataset": None, "balance": False}))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} is not a finetuned model: it has no onechange.json (onechange run --save makes one)"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder / 'onechange.json'} cannot be read: {error}") from None
+    shape = replace(read_config(str(folder.resolve())), causal=not e.disable_causal_mask)
+    with torch.device("meta"):
+        model = network(shape)
+    path = folder / "model.safetensors"
+    load_weights(model, path)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
+        model.head = nn.Linear(shape.emb_dim, len(classes))
+        if e.uses_lora and not merged:
+            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling, layers=e.lora_layers)
+    _load_rest(model, path)
+    tokenizer = tokenizer_for(
+        "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size
+    )
+    return Classifier(model.requires_grad_(False).eval(), e, tokenizer, classes, max_length)
+
+
+@torch.no_grad()
+def _load_rest(model: GPT, path: Path) -> None:
+    """Head and adapters, which are no part of a GPT-2 file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            for ours, parameter in model.named_parameters():
+                adapter = ours.endswith((".A", ".B"))
+                if not (adapter or ours.startswith("head.")):
+                    continue
+                tensor = file.get_tensor(f"lora.{ours}" if adapter else ours.replace("head.base.", "head."))
+                if tensor.shape != parameter.shape:
+                    raise UsageError(f"{path}: {ours} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+                parameter.copy_(tensor)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} does not hold the head and adapters it should: {error}") from None

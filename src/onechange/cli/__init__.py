@@ -1,0 +1,4 @@
+"""The command line.
+
+Imports from every other wing.
+"""

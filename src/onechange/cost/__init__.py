@@ -1,0 +1,4 @@
+"""What a run costs: planned beforehand, and measured.
+
+Imports from evidence and below.
+"""

@@ -1,0 +1,235 @@
+"""What may be concluded from two rows: paired differences, tests, corrections.
+
+Two rows are compared on the same seeds and the same messages, so what makes a message hard for both does
+not count against either. Intervals follow the model of :mod:`~onechange.evidence.intervals`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from ..experiment.experiment import Experiment
+from ..support.cache import root
+from ..support.errors import UsageError
+from .intervals import LEVEL, Estimate, estimate, over
+from .runs import Runs, runs_of
+
+POWER = 0.8
+SIZES = (0.005, 0.01, 0.02)
+"""Differences, as fractions, for which it is said how many seeds they would take."""
+MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference between two rows, ``change`` minus ``base``, on the same seeds and messages.
+
+    Attributes:
+        base, change: what was compared.
+        difference: the mean difference in test accuracy, with its interval.
+        p: the larger of two, so that a finding has to pass both: Student's t of the interval's model (would
+            other seeds and messages show it?), and a permutation test over messages, McNemar's exact test
+            for one seed (do these models differ?). See :func:`difference`.
+        adjusted: ``p`` after Holm's (1979) correction for all comparisons made together.
+        family: how many these were.
+    """
+
+    base: str
+    change: str
+    difference: Estimate
+    p: float
+    adjusted: float
+    family: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``no difference could be shown``: it is shown where the interval leaves
+        out zero *and* the adjusted p is below 0.05."""
+        shown = self.adjusted < 1 - LEVEL and self.difference.low * self.difference.high > 0
+        return ("better" if self.difference.mean > 0 else "worse") if shown else "no difference could be shown"
+
+    def power(self, size: float, seeds: int) -> float:
+        """How often so many seeds would show a difference of ``size`` (a fraction), corrected as this one was.
+
+        Of Student's t with the variances found here, which are themselves uncertain, the more so from few seeds.
+        """
+        from scipy.stats import nct, t
+
+        d = self.difference
+        of_seeds = d.per_seed / seeds
+        variance = of_seeds + d.per_message
+        if variance == 0:
+            return 1.0
+        df = variance**2 / (of_seeds**2 / (seeds - 1) + d.per_message**2 / (d.messages - 1))
+        border = float(t.isf((1 - LEVEL) / self.family / 2, df))
+        found = float(nct.sf(border, df, size / math.sqrt(variance)))
+        return 1.0 if math.isnan(found) else found  # far beyond the border SciPy gives up
+
+    def seeds_for(self, size: float) -> int | None:
+        """Seeds it would take to show a difference of ``size`` (a fraction), four times in five.
+
+        ``None`` where that cannot be had: from one seed nothing is known of how seeds differ, and where
+        the test messages are too few no number of seeds helps.
+        """
+        if self.difference.seeds < 2 or self.power(size, MOST_SEEDS) < POWER:
+            return None
+        return 2 + bisect_left(range(2, MOST_SEEDS), POWER, key=lambda seeds: self.power(size, seeds))
+
+    def outlook(self, sizes: Sequence[float] = SIZES) -> str:
+        """In words, the seeds that differences of some sizes (fractions) would take."""
+        if self.difference.seeds < 2:
+            return "one seed does not say how many a difference would take"
+        if self.difference.se == 0:
+            return "the two answer every message alike"
+        words = []
+        for size in sizes:
+            n = self.seeds_for(size)
+            points = f"{100 * size:g} point{'s' * (size != 0.01)}"
+            words.append(f"{points}: about {n} seeds" if n else f"{points}: more test messages")
+        return f"to show a difference of {', '.join(words)}"
+
+    def __str__(self) -> str:
+        d = self.difference
+        points = f"{100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        p = f"p = {self.adjusted:.2g}" + f" (Holm, {self.family} comparisons)" * (self.family > 1)
+        seeds = f"{d.seeds} seed{'s' * (d.seeds != 1)}"
+        return f"{self.change} against {self.base}: {points}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
+
+
+def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
+    """Two rows on the seeds that both were run with.
+
+    A row that has no seed (a baseline without a network) is set beside every seed of the other.
+
+    Raises:
+        UsageError: if they have no seed in common or read other test messages.
+    """
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if a.fixed or b.fixed:
+        seeds = list(b.seeds if a.fixed else a.seeds)
+    if not seeds:
+        raise UsageError(f"{a.row} and {b.row} were not run with the same seeds")
+    split_alike = all(getattr(a.experiment, name) == getattr(b.experiment, name) for name in ("resplit", "balance"))
+    if a.messages != b.messages or not split_alike:
+        raise UsageError(f"{a.row} and {b.row} were not tested on the same messages")
+    return a.of(seeds), b.of(seeds)
+
+
+def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
+    """Compare two rows on the seeds that both were run with, message by message.
+
+    A row that has no seed (a baseline without a network) is set beside every seed of the other. ``clean`` leaves
+    out messages that stand in the training set of either.
+
+    With one seed the interval is that of the answers with one more message on which only ``base`` is right and
+    one more on which only ``change`` is (Bonett and Price, 2012): no disagreement in N messages is not none at all.
+
+    Raises:
+        UsageError: if they have no seed in common or read other test messages.
+    """
+    one, other = paired(base, change)
+    d = other.right.astype(float) - one.right  # (S, N)
+    kept = one.kept(clean) & other.kept(clean)
+    found = over(d, kept, one)
+    if one.experiment.one_test_set or len(d) == 1:
+        d = d[:, kept.all(0)]
+        p = swap_test(d)
+    else:  # no message is answered by all models
+        p = found.p
+    if len(d) > 1:
+        p = max(p, found.p)
+    else:
+        wide = estimate(np.append(d, [[1.0, -1.0]], axis=1))
+        found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
+    return Comparison(base.label, change.label, found, p, p)
+
+
+def compare(
+    base: Experiment | Runs, change: Experiment | Runs, seeds: int = 5, *, clean: bool = False, device: str = "auto"
+) -> Comparison:
+    """Compare two experiments: run both with ``seeds`` seeds (from the baseline's upwards) where that has not
+    been done, and take the paired difference. Finished runs are kept in the cache.
+
+    Runs of either can be given instead, such as those of :func:`~onechange.evidence.runs.stored`.
+
+    Raises:
+        UsageError: as for :func:`~onechange.training.train.run` and :func:`difference`.
+    """
+    from .study import Store, jobs_of, run_study
+
+    names = _names(base, change)
+    both = {name: e for name, e in zip(names, (base, change), strict=True) if isinstance(e, Experiment)}
+    done = {name: e for name, e in zip(names, (base, change), strict=True) if isinstance(e, Runs)}
+    if both:
+        first = next(iter(both.values())).seed
+        asked = next(iter(done.values())).seeds[:seeds] if done else list(range(first, first + seeds))
+        done |= runs_of(run_study(jobs_of(both, asked), Store(root() / "runs"), device=device))
+    return difference(done[names[0]], done[names[1]], clean)
+
+
+def _names(base: Experiment | Runs, change: Experiment | Runs) -> tuple[str, str]:
+    """What to call the two: a row's name, or the fields in which one differs from the other."""
+    if isinstance(base, Runs) or isinstance(change, Runs):
+        named = [x.row if isinstance(x, Runs) else " ".join(x.flags) or "1" for x in (base, change)]
+        return named[0], named[1]
+    changed = base.diff(change)
+    words = [", ".join(f"{name}={pair[side]}" for name, pair in changed.items()) for side in (1, 0)]
+    return words[0] or "the same", words[1] or "the same"
+
+
+def swap_test(d: np.ndarray, draws: int = 9999) -> float:
+    """Two-sided p of the mean of ``d`` ``(S, N)`` if each message's answers were as likely the other way round.
+
+    With one seed this is McNemar's (1947) exact test; with more, the seeds' mean difference on a message
+    changes sign at random, ``draws`` times (Fisher, 1935).
+    """
+    from scipy.stats import binomtest
+
+    of_messages = d.mean(0)
+    of_messages = of_messages[of_messages != 0]
+    if len(of_messages) == 0:
+        return 1.0
+    if len(d) == 1:
+        return float(binomtest(int((of_messages > 0).sum()), len(of_messages)).pvalue)
+    signs = _signs(draws, d.shape[1])[:, : len(of_messages)]
+    extreme = np.abs(signs @ of_messages) >= abs(of_messages.sum()) - 1e-9
+    return float((1 + extreme.sum()) / (1 + draws))
+
+
+@lru_cache(4)
+def _signs(draws: int, n: int) -> np.ndarray:
+    """The random signs, ``(draws, n)``: the same ones for every pair of rows."""
+    return np.random.default_rng(0).integers(0, 2, (draws, n), dtype=np.int8) * 2 - 1
+
+
+def holm(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The comparisons with ``adjusted`` for their number (Holm, 1979): how likely is *any* false finding?"""
+    comparisons = list(comparisons)
+    adjusted, running = [0.0] * len(comparisons), 0.0
+    for rank, i in enumerate(sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)):
+        running = max(running, min(1.0, (len(comparisons) - rank) * comparisons[i].p))
+        adjusted[i] = running
+    return [replace(c, adjusted=p, family=len(adjusted)) for c, p in zip(comparisons, adjusted, strict=True)]
+
+
+def against_baseline(rows: dict[str, Runs], clean: bool = False, base: str = "1") -> dict[str, Comparison]:
+    """Every row against the baseline, corrected together."""
+    others = [row for row in rows if row != base]
+    return dict(zip(others, holm(difference(rows[base], rows[row], clean) for row in others), strict=True))
+
+
+def agreement(rows: Sequence[Runs]) -> np.ndarray:
+    """How often two rows are right or wrong on the same message with the same seed: ``(R, R)``, fractions."""
+    pairs = [(one.right == other.right).mean() for a in rows for b in rows for one, other in [paired(a, b)]]
+    return np.array(pairs).reshape(len(rows), len(rows))
+
+
+def difficulty(rows: Sequence[Runs]) -> np.ndarray:
+    """How often each test message is got wrong, every row counting alike: ``(N,)``, fractions."""
+    return 1 - np.mean([row.right.mean(0) for row in rows], axis=0)

@@ -1,0 +1,134 @@
+"""The stored results of the book: which rows, how many seeds, on what; one command makes them.
+
+    python -m onechange.evidence.studies            # what needs no download beyond the messages; `make results`
+    python -m onechange.evidence.studies gpt2-uci   # GPT-2 itself, better with a GPU
+    python -m onechange.evidence.studies leakage    # counts of copies and the filters' scores, with GPT-2's tokenizer
+
+Every finished run is kept in ``onechange-results``; stop at any moment, start again, and it goes on. A
+study's file in ``book/results`` is rewritten after every row.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from ..data.baselines import write_leakage
+from ..experiment.experiment import BASELINE, Experiment
+from ..experiment.rows import parse_rows
+from ..support.errors import UsageError
+from ..support.package import RESULTS
+from ..support.progress import progress_bar
+from ..training.device import choose_device
+from ..training.store import shared
+from .runs import Runs, runs_of, write
+from .study import Store, jobs_of, run_study, table_rows
+
+SLOW = {"9": 5, "12": 5}
+"""Rows that are run with fewer seeds."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows times seeds on one set of messages.
+
+    Attributes:
+        dataset, scale: the messages and the ladder.
+        rows: as for ``onechange table --rows``.
+        seeds: how many, from 123 upwards.
+        fewer: rows with fewer seeds than that, by their name or the word that it begins with.
+    """
+
+    dataset: str
+    scale: str
+    rows: str
+    seeds: int
+    fewer: dict[str, int] = field(default_factory=lambda: SLOW)
+
+    def seeds_of(self, row: str) -> int:
+        return self.fewer.get(row, self.fewer.get(row.rpartition("-")[0], self.seeds))
+
+    def experiments(self) -> dict[str, Experiment]:
+        """The rows with their first seed."""
+        return table_rows(BASELINE.but(dataset=self.dataset), parse_rows(self.rows), self.scale)
+
+
+BEYOND = (
+    "1,11,pad-mask,left-pad,mean-real,16,biases,lora-attention,lora-paper,lora-rslora,10,random-gpt2,"
+    "random-trunk,end-64,end-64-random,blocks,rank,rate,messages,noise"
+)
+
+EVERY_BLOCK = ("biases", "lora-attention", "lora-paper", "lora-rslora", "rank", "random-gpt2", "blocks-3", "blocks-4")
+"""Rows beyond the table whose training starts in the first blocks, so that a run takes a minute."""
+
+STUDIES = {
+    "table-uci": Study("uci", "pocket", "0,1-19", 20),
+    "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
+    "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
+    "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
+}
+OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
+
+
+def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
+    """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
+    study, prefixes = STUDIES[name], shared()
+    processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1
+    rows: dict[str, Runs] = {}
+    experiments = study.experiments()
+    with progress_bar(True, total=len(experiments), unit="row", desc=name) as bar:
+        for row, e in experiments.items():
+            many = min(seeds, study.seeds_of(row))
+            jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
+            try:
+                for part in (jobs[:1], jobs):  # the first seed alone: its seconds are what the row takes
+                    done = run_study(part, store, device=device, progress=False, prefixes=prefixes, workers=processes)
+                    found = runs_of(done)
+                if not found[row].seeds:
+                    raise UsageError("every seed ended early, so there is nothing to keep")
+                rows |= found
+                write(target / f"{name}.json", rows)
+            except UsageError as error:
+                bar.write(f"{name}, row {row}: {error}", file=sys.stderr)
+            bar.update()
+    return rows
+
+
+def main(
+    names: tyro.conf.Positional[tuple[str, ...]] = OFFLINE,
+    /,
+    seeds: int = 20,
+    out: Path = Path("onechange-results"),
+    target: Path = RESULTS[1],
+    device: str = "auto",
+    workers: int = os.cpu_count() or 1,
+) -> None:
+    """Make stored results of the book.
+
+    Args:
+        names: which studies, or leakage.
+        seeds: at most so many seeds a row.
+        out: the folder in which finished runs are kept.
+        target: the folder that the studies' files are written to.
+        device: auto, cpu, cuda, ...
+        workers: processes that share the further seeds of a row of the pocket family, one a core unless given.
+    """
+    for name in names:
+        if name not in (*STUDIES, "leakage"):
+            raise UsageError(f"there is no study {name!r}: use one of {', '.join(STUDIES)}, leakage")
+    for name in names:
+        if name == "leakage":
+            write_leakage(target / "leakage.json")
+            continue
+        make(name, seeds, Store(out), target, device, workers)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except UsageError as error:
+        sys.exit(f"onechange.studies: {error}")

@@ -1,0 +1,219 @@
+"""Checkpoints in and out: GPT-2 from the Hugging Face Hub, the pocket ladder, SmolLM2, a folder.
+
+All have a layout of Hugging Face's, ``config.json`` and ``model.safetensors`` (see :mod:`onechange.gpt.layouts`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..support.cache import check, missing, root, sha256
+from ..support.errors import UsageError, nearest
+from ..support.package import POCKET
+from . import smollm2
+from .layouts import LAYOUTS, layout_of
+from .model import GPT, GPTConfig
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that has a name: where its weights are and which learning rate suits it.
+
+    ``rung`` is its place on its ladder; ``sha256`` is ``None`` where the Hub's own record of the
+    pinned revision is used.
+    """
+
+    scale: str
+    rung: int
+    shape: GPTConfig
+    learning_rate: float
+    repo: str = ""
+    revision: str = ""
+    sha256: str | None = None
+
+
+def _gpt2(rung: int, shape: tuple[int, int, int], repo: str, revision: str, digest: str | None = None) -> Model:
+    config = GPTConfig(50257, 1024, *shape)
+    return Model("gpt2", rung, config, 5e-5, f"openai-community/{repo}", revision, digest)
+
+
+def _pocket(rung: int, shape: tuple[int, int, int], learning_rate: float) -> Model:
+    return Model("pocket", rung, GPTConfig(4096, 512, *shape), learning_rate)
+
+
+# Shapes are (channels, heads, blocks).
+MODELS: dict[str, Model] = {
+    "gpt2-small (124M)": _gpt2(
+        0, (768, 12, 12), "gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+    ),
+    "gpt2-medium (355M)": _gpt2(1, (1024, 16, 24), "gpt2-medium", "6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
+    "gpt2-large (774M)": _gpt2(2, (1280, 20, 36), "gpt2-large", "32b71b12589c2f8d625668d2335a01cac3249519"),
+    "gpt2-xl (1558M)": _gpt2(
+        3, (1600, 25, 48), "gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2",
+        "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
+    ),
+    "smollm2-135m": Model("smollm2", 0, smollm2.SHAPE, smollm2.LEARNING_RATE, sha256=smollm2.GGUF),
+    "pocket-small": _pocket(0, (128, 4, 4), 1e-3),
+    "pocket-medium": _pocket(1, (160, 5, 4), 5e-4),
+    "pocket-large": _pocket(2, (192, 6, 5), 5e-4),
+    "pocket-xl": _pocket(3, (224, 7, 8), 3e-4),
+}  # fmt: skip
+
+
+SCALES = tuple(dict.fromkeys(model.scale for model in MODELS.values()))
+"""The ladders."""
+
+
+def learning_rate_of(model_size: str) -> float:
+    """The rate that suits a model: its own, or 5e-5 for a folder."""
+    return MODELS[model_size].learning_rate if model_size in MODELS else 5e-5
+
+
+def shape_of(model_size: str) -> GPTConfig:
+    """The shape of a model, without downloading anything.
+
+    Raises:
+        UsageError: if ``model_size`` is neither a known name nor a usable folder.
+    """
+    if model_size in MODELS:
+        return MODELS[model_size].shape
+    path = Path(model_size)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UsageError(f"{path} is not a checkpoint: name a folder, or its model.safetensors")
+    if not path.exists():
+        known = [*MODELS, *(name.split(" ")[0] for name in MODELS)]
+        raise UsageError(
+            f"there is no model {model_size!r}{nearest(model_size, known)}: use one of "
+            f"{', '.join(name.split(' ')[0] for name in MODELS)}, or a folder with config.json and model.safetensors"
+        )
+    return read_config(str(folder_of(model_size).resolve()))
+
+
+def folder_of(model_size: str) -> Path:
+    """The folder of a checkpoint, whether the folder or its ``model.safetensors`` was named."""
+    path = Path(model_size)
+    return path.parent if path.is_file() else path
+
+
+@cache
+def read_config(folder: str) -> GPTConfig:
+    """``config.json`` of a checkpoint, or a clear line on why it is neither a GPT-2's nor a Llama's."""
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        model_type = raw.get("model_type", "gpt2")
+        if model_type not in LAYOUTS:
+            raise UsageError(f"{path}: model_type is {model_type!r}, this package computes {' and '.join(LAYOUTS)}")
+        layout = LAYOUTS[model_type]
+        shape = layout.shape(raw)
+        refused = layout.refused(raw)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} has no config.json: a model folder holds config.json and model.safetensors"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not the configuration of a GPT-2 or a Llama: {error!r}") from None
+    if refused:
+        raise UsageError(f"{path}: {refused}")
+    return shape
+
+
+def weights_file(model_size: str) -> Path:
+    """The safetensors file of a model, downloaded and checked if need be.
+
+    Raises:
+        UsageError: if it is missing, cannot be downloaded, or has the wrong hash.
+    """
+    model = MODELS.get(model_size)
+    if model is not None and model.repo:
+        return _from_hub(model)
+    if model_size == smollm2.NAME:
+        return smollm2.folder() / "model.safetensors"
+    path = (POCKET / model_size if model is not None else folder_of(model_size)) / "model.safetensors"
+    if model is not None and not path.is_file():
+        shipped = ", ".join(name for name in MODELS if (POCKET / name / "model.safetensors").is_file())
+        raise UsageError(f"{model_size} is not in this release: of the pocket family it has {shipped}")
+    if not path.is_file():
+        raise UsageError(f"{path} is not there: a model folder holds config.json and model.safetensors")
+    return path
+
+
+def _from_hub(model: Model) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # what goes wrong is said below, once
+    place = root() / "hub"
+    try:
+        path = Path(hf_hub_download(model.repo, "model.safetensors", revision=model.revision, cache_dir=place))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
+        raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
+    blob = path.resolve()
+    mark = blob.with_name(blob.name + ".verified")
+    if not mark.exists():  # hashing gigabytes once is enough
+        check(blob, model.sha256 or _hub_sha256(model, blob))
+        mark.touch()
+    return path
+
+
+def _hub_sha256(model: Model, blob: Path) -> str:
+    """The Hub's own record of a file's SHA-256: the name in its cache, or, without links, its metadata."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if len(blob.name) == 64:
+        return blob.name
+    url = hf_hub_url(model.repo, "model.safetensors", revision=model.revision)
+    return str(get_hf_file_metadata(url).etag)
+
+
+@cache
+def weights_hash(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a weights file, once per state of the file."""
+    return sha256(path)
+
+
+def hash_of(model_size: str) -> str:
+    """SHA-256 of a model's weights."""
+    path = weights_file(model_size)
+    if model_size in MODELS and MODELS[model_size].sha256:
+        return str(MODELS[model_size].sha256)  # checked when it came
+    stat = path.stat()
+    return weights_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+def load_weights(model: GPT, path: Path) -> None:
+    """Put the weights of a Hugging Face file into a model of the same architecture, as float32.
+
+    Raises:
+        UsageError: if the file is truncated, lacks a tensor or has one of another shape.
+    """
+    layout = layout_of(model.config)
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = set(file.keys())
+            prefix = layout.prefix if any(name.startswith(layout.prefix) for name in stored) else ""
+            state = {}
+            for ours, theirs, part in layout.names(model.config):
+                if prefix + theirs not in stored:
+                    raise UsageError(
+                        f"{path} has no tensor {theirs}: it is not a {layout.name} of {model.config.n_layers} blocks"
+                    )
+                state[ours] = layout.ours(file.get_tensor(prefix + theirs).float(), theirs, part)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} cannot be read as safetensors (truncated?): {error}") from None
+    for name, tensor in state.items():
+        wanted = model.get_parameter(name).shape
+        if tensor.shape != wanted:
+            raise UsageError(f"{path}: {name} has shape {tuple(tensor.shape)}, its config.json says {tuple(wanted)}")
+    model.load_state_dict(state, strict=False, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)

@@ -1,0 +1,4 @@
+"""How the pocket family was made.
+
+Imports from cost and below.
+"""

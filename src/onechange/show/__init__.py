@@ -1,0 +1,4 @@
+"""What a reader sees: figures, panels, widgets.
+
+Imports from pretraining and below.
+"""

@@ -1,0 +1,100 @@
+"""Curves of a run: losses and accuracies while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, new_axes, spread, write
+
+if TYPE_CHECKING:
+    from ...training.result import Result
+
+
+def losses(result: Result, *more: Result) -> Chart:
+    """Training and validation loss over the examples seen; the first result in ink, others in colour."""
+    results = (result, *more)
+    return _curves("loss", "examples seen", results, [r.losses.set_index("examples") for r in results])
+
+
+def accuracies(result: Result, *more: Result) -> Chart:
+    """Training and validation accuracy after each epoch, estimated on a few batches as in training."""
+    results = (result, *more)
+    return _curves("accuracy", "epoch", results, [r.accuracies for r in results])
+
+
+def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd.DataFrame]) -> Chart:
+    """Two curves for each result: training dashed, validation solid, each named at its end."""
+    frames = [frame[["train", "val"]].dropna() for frame in frames]
+    for result, frame in zip(results, frames, strict=True):
+        if frame.empty:
+            raise ValueError(f"a run has no {ylabel} to draw: {result.error or 'it is not finished'}")
+    say: Callable[[float], str] = "{:.2f}".format if ylabel == "loss" else "{:.0%}".format
+    what, names = _names(results)
+    words = []
+    for name, frame in zip(names, frames, strict=True):
+        who = f"{what} {name}, " if what else ""
+        for column, long in (("train", "training"), ("val", "validation")):
+            words.append(f"{who}{long} from {say(frame[column].iloc[0])} to {say(frame[column].iloc[-1])}")
+    alt = f"{ylabel.capitalize()} by {xlabel}: {'; '.join(words)}."
+
+    def draw(layout: Layout) -> Figure:
+        head = LINE * (len(names) + 1) + 6 if what else 0
+        figure, axes = new_axes(layout, left=46, right=78, top=head + 28, bottom=46, height=layout.plot)
+        if what:
+            write(axes, -46, head + 10, what, alpha=0.75)
+        tips: list[tuple[float, str, str]] = []
+        for i, (name, frame) in enumerate(zip(names, frames, strict=True)):
+            colour, marker, sign = SERIES[i % len(SERIES)]
+            for column, long, dashes in (("train", "training", (0, (4, 2.5))), ("val", "validation", "solid")):
+                curve = frame[column]
+                axes.plot(curve.index, curve, color=colour, linestyle=dashes, linewidth=1.8, gid=f"{i}-{column}")
+                axes.plot(curve.index[-1:], curve[-1:], marker, color=colour, markersize=5, clip_on=False)
+                tips.append((float(curve.iloc[-1]), long, colour))
+            if what:
+                write(axes, -46, head + 10 - LINE * (i + 1), f"{sign} {name}", color=colour)
+        low, high = min(float(f.min().min()) for f in frames), max(float(f.max().max()) for f in frames)
+        if ylabel == "accuracy":
+            axes.set_ylim(low - 0.08 * (1 - low) - 0.005, 1.005)
+            axes.set_xticks(frames[0].index)
+            axes.yaxis.set_major_formatter(lambda value, _: say(value))
+        else:
+            axes.set_ylim(0, 1.06 * high)
+            axes.set_xlim(0, float(max(f.index[-1] for f in frames)))
+            axes.locator_params(axis="x", nbins=5)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.locator_params(axis="y", nbins=5)
+        axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0, pad=6)
+        axes.set_xlabel(xlabel, loc="left", labelpad=5, alpha=0.75)
+        write(axes, -46, 12, ylabel, alpha=0.75)
+        bottom, top = axes.get_ylim()
+        heights = [(value - bottom) / (top - bottom) * layout.plot for value, _, _ in tips]
+        for height, (_, long, colour) in zip(spread(heights, LINE - 3), tips, strict=True):
+            write(axes, 9, height, long, at=(1, 0), color=colour, size=12, va="center")
+        return figure
+
+    return Chart(draw, alt)
+
+
+def _names(results: Sequence[Result]) -> tuple[str, list[str]]:
+    """What the experiments differ in, and each one's value of it."""
+    first = results[0].experiment
+    fields = list(dict.fromkeys(name for r in results[1:] for name in r.experiment.diff(first)))
+    if len(fields) > 1 and "seed" in fields:
+        fields.remove("seed")
+    names = [" · ".join(_say(getattr(r.experiment, name)) for name in fields) for r in results]
+    if len(results) > 1 and not fields:
+        return "run", [str(i + 1) for i in range(len(results))]
+    return " · ".join(fields), names
+
+
+def _say(value: Any) -> str:
+    """A field's value as a reader says it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value).translate(MINUS) if isinstance(value, int | float) else str(value or "default")

@@ -1,0 +1,4 @@
+"""One run: the frozen prefix, the published schedule, the loop, its result.
+
+Imports from data and below.
+"""

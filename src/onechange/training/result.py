@@ -1,0 +1,174 @@
+"""What a run leaves behind: curves, accuracies, every test message's probabilities, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..experiment.experiment import Experiment
+from ..support import package
+
+
+@dataclass
+class Result:
+    """One finished run.
+
+    Attributes:
+        experiment: what was run, resolved.
+        steps, examples: at which training batches, and after how many messages, losses were noted.
+        train_losses, val_losses: mean loss of the first five batches, in nats.
+        train_accs, val_accs: accuracy over the first five batches after each epoch, as fractions.
+        final: accuracy over whole splits: ``{"train", "val", "test"}``, as fractions.
+        n_trainable, n_parameters: how many numbers are trained, and how many there are.
+        max_length: tokens messages were padded and cut to (the longest training message's without padding).
+        seconds: prefix, training and evaluation, without loading; a prefix that was in hand counts
+            with the time it once took.
+        prefix_seconds: of these, the prefix.
+        classes: names of the labels 0 to K - 1.
+        test_labels: ``(N,)`` the test messages' labels.
+        test_seen: ``(N,)`` whether each stands in the training set: 2 word for word, 1 after masking, 0 not.
+        test_probabilities: ``(N, K)`` the finetuned model's probabilities for them.
+        environment: versions, device, precision, hashes of weights and messages.
+        error: why the run ended early, or an empty string.
+    """
+
+    experiment: Experiment
+    n_trainable: int
+    n_parameters: int
+    max_length: int
+    classes: tuple[str, ...]
+    environment: dict[str, Any]
+    steps: list[int] = field(default_factory=list)
+    examples: list[int] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)
+    val_losses: list[float] = field(default_factory=list)
+    train_accs: list[float] = field(default_factory=list)
+    val_accs: list[float] = field(default_factory=list)
+    final: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    prefix_seconds: float = 0.0
+    test_labels: list[int] = field(default_factory=list)
+    test_seen: list[int] = field(default_factory=list)
+    test_probabilities: list[list[float]] = field(default_factory=list)
+    error: str = ""
+    model: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run."""
+        return self.experiment.command
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """Losses by training step: columns ``examples``, ``train``, ``val``."""
+        columns = {"examples": self.examples, "train": self.train_losses, "val": self.val_losses}
+        return pd.DataFrame(columns, index=pd.Index(self.steps, name="step"))
+
+    @property
+    def accuracies(self) -> pd.DataFrame:
+        """Accuracies by epoch, as fractions: columns ``train``, ``val``."""
+        index = pd.Index(range(1, len(self.train_accs) + 1), name="epoch")
+        return pd.DataFrame({"train": self.train_accs, "val": self.val_accs}, index=index)
+
+    @property
+    def test_predictions(self) -> np.ndarray:
+        """The predicted label of every test message, ``(N,)``."""
+        return np.argmax(np.array(self.test_probabilities), axis=1)
+
+    @property
+    def confusion(self) -> pd.DataFrame:
+        """Test messages by true label (rows) and predicted label (columns)."""
+        from sklearn.metrics import confusion_matrix
+
+        counts = confusion_matrix(self.test_labels, self.test_predictions, labels=range(len(self.classes)))
+        return pd.DataFrame(
+            counts, index=pd.Index(self.classes, name="true"), columns=pd.Index(self.classes, name="predicted")
+        )
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Accuracy, precision, recall, F1 and ROC AUC on the test messages.
+
+        With two classes the second (spam) is the one to find; with more, each is the mean over classes.
+        """
+        from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+        truth, probabilities = np.array(self.test_labels), np.array(self.test_probabilities)
+        two = len(self.classes) == 2
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, self.test_predictions, average="binary" if two else "macro", zero_division=0.0
+        )
+        seen = len(np.unique(truth)) == len(self.classes)
+        auc = (
+            roc_auc_score(truth, probabilities[:, 1] if two else probabilities, multi_class="ovr")
+            if seen
+            else float("nan")
+        )
+        accuracy = float((self.test_predictions == truth).mean())
+        return {
+            "accuracy": accuracy,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "roc_auc": float(auc),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, for JSON; the model is not part of it."""
+        skip = ("experiment", "model", "classes")
+        values = {name: value for name, value in vars(self).items() if name not in skip}
+        more = {"experiment": self.experiment.to_dict(), "classes": list(self.classes), "command": self.command}
+        if self.test_probabilities:
+            more["scores"] = self.scores
+        return finite(values | more)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Result:
+        """Read what :meth:`to_dict` wrote, or a record of a :class:`~onechange.evidence.study.Store`."""
+        made_of_it = ("command", "scores", "row", "rows", "key")  # by to_dict and by a store
+        values = {name: value for name, value in values.items() if name not in made_of_it}
+        values["experiment"] = Experiment.recall(values["experiment"])
+        values["classes"] = tuple(values["classes"])
+        for name in ("train_losses", "val_losses"):
+            values[name] = [float("nan") if loss is None else loss for loss in values[name]]
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def __str__(self) -> str:
+        parts = [f"{split} {100 * value:.2f}%" for split, value in self.final.items()]
+        words = ", ".join(parts) if parts else self.error
+        how = "".join(f", {self.environment[name]}" for name in ("device", "precision") if name in self.environment)
+        return f"{words} ({self.n_trainable:,} trainable parameters, {self.seconds:.1f} s{how})"
+
+
+def finite(value: Any) -> Any:
+    """The same value with every NaN and infinity replaced by ``None``, which JSON knows."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def environment(device: torch.device, precision: str, weights: str, messages: str) -> dict[str, Any]:
+    """Versions, device and hashes: what a stored number depends on besides the experiment."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "onechange": package.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "weights_sha256": weights,
+        "messages_sha256": messages,
+    }

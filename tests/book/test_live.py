@@ -1,0 +1,464 @@
+"""The model that lives in a page of the book: its weights, its tokenizer, its network, and the page itself.
+
+The JavaScript runs in Node and in Chromium, whichever is there. What needs the built page is marked
+``book``, as in ``test_book.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pages import PHONE, ROOT, load
+
+import onechange as oc
+from onechange.classifier.reading import classifier
+from onechange.data.messages import load_messages
+from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
+from onechange.training.prefix import build as build_model
+
+ASSETS = ROOT / "book" / "_assets"
+Script = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def live() -> ModuleType:
+    return load("live")
+
+
+@pytest.fixture(scope="module", params=["node", "chromium"])
+def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
+    """Runs JavaScript behind the page's tokenizer and model: ``script(body, data)`` is what ``body`` returns."""
+    library = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("bpe.js", "model.js"))
+
+    def whole(body: str, data: object, before: str) -> str:
+        return f"{library}\n{before}\n(async (data) => {{ {body} }})({json.dumps(data)})"
+
+    if request.param == "node":
+        node = shutil.which("node")
+        if not node:
+            pytest.skip("node is not installed")
+        folder = tmp_path_factory.mktemp("node")
+
+        def run(body: str, data: object = None, before: str = "") -> Any:
+            path = folder / "script.js"
+            path.write_text(f"{whole(body, data, before)}.then((x) => console.log(JSON.stringify(x)));")
+            done = subprocess.run([str(node), str(path)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+            return json.loads(done.stdout)
+
+        yield run
+        return
+    page = request.getfixturevalue("browser").new_page()
+    yield lambda body, data=None, before="": page.evaluate(f"{{ {whole(body, data, before)} }}")
+    page.close()
+
+
+# The tokenizer.
+
+
+def strings(n: int) -> list[str]:
+    """Texts of mixed scripts, emoji, white space of every kind, and halves of surrogate pairs."""
+    rng = random.Random(123)
+    ranges = [
+        (0x20, 0x7F), (0x20, 0x7F), (0xA0, 0x250), (0x370, 0x400), (0x400, 0x460), (0x5D0, 0x5EB), (0x620, 0x64B),
+        (0x904, 0x93A), (0xE01, 0xE3A), (0x1100, 0x1113), (0x3041, 0x3097), (0x4E00, 0x9FA6), (0xAC00, 0xD7A4),
+        (0x2000, 0x2070), (0x2190, 0x2200), (0x1D400, 0x1D455), (0x1F300, 0x1F650), (0x1F680, 0x1F6D3),
+    ]  # fmt: skip
+    odd = [
+        *" \t\n\r\0\x1c\x85\u00a0\u2028\u3000\ufeff\u200d\ufe0f\u0301\u1e9e\ufffd²Ⅷ٣",
+        "\ud83d",
+        "\ude00",
+        "'ll",
+        "'S",
+        "  ",
+    ]
+    odd += ["👩‍👩‍👧", "🇫🇷", "<|endoftext|>", "http://a.example/?b=1", "   "]
+    words = " ".join(load_messages("pocket").train.text[:300]).split(" ")
+
+    def piece() -> str:
+        kind = rng.random()
+        if kind < 0.4:
+            return rng.choice(words) + rng.choice(["", " "])
+        if kind < 0.55:
+            return rng.choice(odd)
+        low, high = rng.choice(ranges)
+        return "".join(chr(rng.randrange(low, high)) for _ in range(rng.randint(1, 5)))
+
+    return ["".join(piece() for _ in range(rng.randint(0, 12))) for _ in range(n)]
+
+
+def test_tokens_are_tiktokens(script: Script) -> None:
+    texts = [*strings(10_000), "", "a" * 3000, "🎉" * 700, " " * 2000 + "x", "\ud83d" * 5]
+    encode = tokenizer_for("pocket").encode
+    got = script(
+        "const t = new Tokenizer(data.ranks); return data.texts.map((text) => t.encode(text));",
+        {"ranks": POCKET_RANKS.read_text(), "texts": texts},
+    )
+    wrong = [(text, encode(text), ids) for text, ids in zip(texts, got, strict=True) if encode(text) != ids]
+    assert wrong == []
+
+
+def test_every_token_can_be_shown(script: Script) -> None:
+    from onechange.classifier.reading import show
+
+    tokenizer = tokenizer_for("pocket")
+    got = script(
+        "const t = new Tokenizer(data); return t.pieces.map((_, token) => t.show(token));", POCKET_RANKS.read_text()
+    )
+    assert got == [show(tokenizer.decode_token(token)) for token in range(tokenizer.end)]
+
+
+# The weights.
+
+
+def test_weights_survive_the_way_to_the_page(live: ModuleType, script: Script) -> None:
+    torch.manual_seed(0)
+    special = torch.tensor([0.0, -0.0, 65504.0, -65504.0, 2.0**-24, -(2.0**-24), 2.0**-14, 1 / 3])
+    tensors = {"a": torch.randn(7, 3), "b": special, "c": 1e-3 * torch.randn(50, 40), "d": 1e-7 * torch.randn(9)}
+    got = script(
+        "const got = await unpack(data.text, data.shapes);"
+        "return Object.entries(got).map(([name, numbers]) => [name, [...numbers]]);",
+        {"text": live.packed(tensors), "shapes": {name: list(t.shape) for name, t in tensors.items()}},
+    )
+    want = {name: t.half().float().flatten().tolist() for name, t in tensors.items()}
+    assert dict(got) == want
+
+
+def test_no_character_of_the_weights_is_one_that_a_script_may_not_hold(live: ModuleType) -> None:
+    text = live.packed({"all": torch.arange(-30000, 30000).float()})
+    assert set(text) & set('\0\n\r"\\') == set()
+    assert len(text.encode()) < len(text) * 1.06
+
+
+def test_what_is_rounded_to_few_bits_takes_less_room(live: ModuleType) -> None:
+    torch.manual_seed(0)
+    base = {"w": torch.randn(200, 100), "b": torch.randn(100), "same": torch.ones(3)}
+    state = base | {"w": base["w"] + 0.1 * torch.randn(200, 100), "b": base["b"] + 0.1, "head": torch.randn(2, 9)}
+    sizes = {}
+    for bits in (6, 10):
+        change = live.added(state, base, bits)
+        assert set(change) == {"w", "b", "head"}
+        off = (live.summed(base, change)["w"] - state["w"]).abs().max()
+        assert off <= 2.0**-bits
+        sizes[bits] = len(live.packed(change))
+    assert sizes[6] < 0.8 * sizes[10]
+
+
+# The network.
+
+
+def as_if_trained(e: oc.Experiment, seed: int, device: str, store: object) -> oc.Result:
+    """What ``onechange.run`` gives back, but the training is noise on the weights that would be trained."""
+    model = build_model(e, 2)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p += 0.02 * torch.randn(p.shape, generator=generator)
+    result = oc.Result(e.resolved(), 0, 0, 40, ("ham", "spam"), {}, model=model, final={"test": 0.5})
+    result.test_probabilities = classifier(result).probabilities(TEXTS).tolist()
+    return result
+
+
+TEXTS = list(load_messages("pocket").test.text[:30])
+
+ANSWERS = """
+const models = {}, trunks = {}, tensors = {};
+const tokenizer = new Tokenizer(LIVE.ranks);
+for (const name in LIVE.parts) tensors[name] = await unpack(PARTS[name], LIVE.parts[name].tensors);
+for (const v of LIVE.variants) {
+  const all = sum(v.parts.map((name) => tensors[name]));
+  trunks[[v.trunk, v.causal]] ??= new Trunk(all, LIVE.config, v.causal);
+  models[v.row] = new Classifier(all, LIVE.config, v, trunks[[v.trunk, v.causal]]);
+}
+const { max_length, end } = LIVE.config;
+const ask = (row, text, length) => {
+  const own = tokenizer.encode(text).slice(0, max_length);
+  return models[row].spam([...own, ...Array(length - own.length).fill(end)], own.length);
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def made(live: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files, of models that were not really trained."""
+    folder = tmp_path_factory.mktemp("live")
+    live.make(folder, TEXTS, as_if_trained)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(made: Path) -> str:
+    """The page's files, as one script."""
+    return "".join(path.read_text() for path in sorted(made.glob("*.js")))
+
+
+def test_every_row_answers_as_pytorch_does(made: Path, data: str, script: Script) -> None:
+    want = json.loads((made / "pytorch.json").read_text())
+    body = (
+        ANSWERS + "return Object.fromEntries(LIVE.variants.map(({ row }) => [row, data.map((t) => ask(row, t, 40))]));"
+    )
+    got = script(body, TEXTS, data)
+    assert list(got) == [str(row) for row in (1, 2, 3, 5, 10, 16, 17)]
+    for row, answers in want.items():
+        np.testing.assert_allclose(got[row], answers, atol=0.005, err_msg=f"row {row}")
+        assert np.ptp(answers) > 0.3, f"row {row} says the same of every message: nothing was tested"
+
+
+def test_what_a_model_remembers_does_not_change_its_answer(data: str, script: Script) -> None:
+    """Messages that share beginnings, padding that comes and goes: as if each were the first."""
+    sequence = [("Free cash now", 30), ("Free cash now", 12), ("Free cash", 12), ("Free cash now", 30), ("Now", 8)]
+    body = (
+        ANSWERS
+        + """
+      const rows = LIVE.variants.map(({ row }) => row);
+      const asked = data.map(([text, length]) => rows.map((row) => ask(row, text, length)));
+      const fresh = data.map(([text, length]) => rows.map((row) => {
+        const forget = ({ trunk, last }) => { for (const block of [...trunk.blocks, last]) block.tokens = []; };
+        forget(models[row]);
+        return ask(row, text, length);
+      }));
+      return [asked, fresh];
+    """
+    )
+    asked, fresh = script(body, sequence, data)
+    assert asked == fresh
+
+
+def test_padding_moves_row_1_and_leaves_row_16(data: str, script: Script) -> None:
+    body = ANSWERS + "return [1, 16, 2].map((row) => [10, 25, 60, 80].map((length) => ask(row, data, length)));"
+    last, own, first = script(body, "Win a free prize", data)
+    assert len(set(last)) == 4
+    assert len(set(own)) == 1
+    assert len(set(first)) == 1
+
+
+def test_attention_is_the_packages(made: Path, data: str, script: Script, live: ModuleType) -> None:
+    from onechange.classifier.reading import read
+
+    text = "Are you free? Call 0800 now!"
+    body = (
+        ANSWERS
+        + """
+      return data.rows.map((row) => {
+        const own = tokenizer.encode(data.text);
+        ask(row, data.text, 40);
+        return [0, 1, 2, 3].map((block) => [...models[row].looks(block, null, own.length, 40)]);
+      });
+    """
+    )
+    rows = [1, 2, 16, 17]
+    for row, got in zip(rows, script(body, {"rows": rows, "text": text}, data), strict=True):
+        e = oc.ROWS[row].at("pocket").but(precision="fp32")
+        want = read(classifier(as_if_trained(e, 123, "cpu", None)), text).attention
+        np.testing.assert_allclose(got, want, atol=0.01, err_msg=f"row {row}")
+
+
+def test_what_is_there_is_not_made_again(live: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(live, "make", lambda folder, texts: made.append(folder))
+    folder = tmp_path / "live"
+    live.main(folder)
+    live.main(folder)
+    assert len(made) == 1
+    monkeypatch.setattr(live, "digest", lambda: "another package")
+    live.main(folder)
+    assert len(made) == 2
+
+
+# The page.
+
+
+def answered(page, rows: int = 3) -> None:
+    """Wait until so many rows have answered what stands in the page."""
+    page.wait_for_function(f"document.getElementById('live-note').textContent.includes('{rows} answers in')")
+
+
+def shown(page) -> dict[str, float]:
+    """The probabilities that the page's bars show, by row."""
+    return page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#live-answers tr')].filter((tr) => tr.querySelector('i'))"
+        ".map((tr) => [tr.querySelector('b').textContent, parseFloat(tr.querySelector('i').style.width) / 100]))"
+    )
+
+
+def load_every_row(page) -> None:
+    answered(page)
+    for _ in range(4):
+        page.locator("#live-answers button").first.click()
+    answered(page, 7)
+
+
+def write(page, text: str, rows: int = 3) -> None:
+    page.fill("#live-text", text)
+    page.wait_for_function("document.getElementById('live-note').textContent.indexOf(' answers in') < 0")
+    answered(page, rows)
+
+
+@pytest.mark.book
+def test_the_page_says_what_pytorch_says_of_the_whole_test_set(visit: Callable, build: Path) -> None:
+    page = visit(f"{build.as_uri()}/live.html")
+    load_every_row(page)
+    texts = list(load_messages("pocket").test.text)
+    want = {row: np.array(p) for row, p in json.loads((build / "_static/live/pytorch.json").read_text()).items()}
+    got: dict[str, list[float]] = {row: [] for row in want}
+    for start in range(0, len(texts), 20):
+        part = page.evaluate(
+            """(texts) => {
+              const tokenizer = new Tokenizer(LIVE.ranks), { max_length, end } = LIVE.config;
+              const messages = texts.map((text) => tokenizer.encode(text).slice(0, max_length));
+              const ask = (model) => messages.map((tokens) =>
+                model.spam([...tokens, ...Array(max_length - tokens.length).fill(end)], tokens.length));
+              return Object.fromEntries(Object.entries(models).map(([row, model]) => [row, ask(model)]));
+            }""",
+            texts[start : start + 20],
+        )
+        for row, answers in part.items():
+            got[row] += answers
+    for row in want:
+        np.testing.assert_allclose(got[row], want[row], atol=0.01, err_msg=f"row {row}")
+    write(page, texts[3], 7)
+    for row, p in shown(page).items():
+        assert abs(p - want[row][3]) <= 0.01
+
+
+@pytest.mark.book
+def test_the_page_loads_little_and_only_what_is_asked_for(server: str, visit: Callable, build: Path) -> None:
+    page = visit(f"{server}/live.html")
+    answered(page)
+    files = "performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname.split('/').pop())"
+    own = {path.name: path for folder in (ASSETS, ASSETS / "live") for path in folder.glob("*.*")}
+
+    def loaded() -> dict[str, int]:
+        names = [name for name in page.evaluate(files) if name.endswith((".js", ".css")) and name in own]
+        return {name: own[name].stat().st_size for name in names if own[name].parent.name == "live" or "live" in name}
+
+    first = loaded()
+    assert {"index.js", "pretrained.js", "row1.js", "row16.js"} < set(first)
+    assert sum(first.values()) < 3.5e6
+    load_every_row(page)
+    assert len(loaded()) == len(first) + 4
+    assert sum(loaded().values()) < 9e6
+    others = [path for path in build.glob("*.html") if path.name != "live.html"]
+    assert [path.name for path in others if "live.js" in path.read_text() or "model.js" in path.read_text()] == []
+
+
+@pytest.mark.book
+def test_padding_is_moved_by_keyboard_and_moves_what_reads_it(origin: str, visit: Callable) -> None:
+    page = visit(f"{origin}/live.html")
+    answered(page)
+    slider = page.locator("#live-padding")
+    assert int(slider.get_attribute("max")) >= 100
+    page.focus("#live-text")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "live-padding":
+            break
+    before, seen = shown(page), []
+    for key in ("End", "Home", "PageUp"):
+        page.keyboard.press(key)
+        value = slider.input_value()
+        page.wait_for_function(
+            "n => document.querySelectorAll('.live-pad').length === Number(n) && "
+            "document.getElementById('live-note').textContent.includes('answers in')",
+            arg=value,
+        )
+        seen.append(shown(page))
+    assert not page.is_checked("#live-trained")
+    assert len({answers["1"] for answers in (before, *seen)}) == 4
+    assert len({answers["16"] for answers in (before, *seen)}) == 1
+    page.check("#live-trained")
+    filled = "document.querySelectorAll('#live-tokens li').length === LIVE.config.max_length"
+    page.wait_for_function(filled)
+
+
+@pytest.mark.book
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("a" * 5000, None), ("Привет, 你好, مرحبا", None), ("🎉👩‍👩‍👧🇫🇷", None), ("?", 1), ("\n \t free \n", None)],
+    ids=["long", "scripts", "emoji", "short", "spaces"],
+)
+def test_any_message_is_read(text: str, tokens: int | None, server: str, visit: Callable) -> None:
+    page = visit(f"{server}/live.html", PHONE)
+    answered(page)
+    write(page, text)
+    limit = page.evaluate("LIVE.config.max_length")
+    n = len(tokenizer_for("pocket").encode(text))
+    assert tokens is None or tokens == n
+    assert page.locator("#live-tokens li:not(.live-pad)").count() == min(n, limit)
+    assert page.locator("#live-tokens li").count() == limit
+    note = page.inner_text("#live-note")
+    assert note.startswith(f"{n:,} token")
+    assert (f"only the first {limit} are read" in note) == (n > limit)
+    assert all(0 <= p <= 1 for p in shown(page).values())
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.book
+def test_without_a_message_there_is_no_answer(server: str, visit: Callable) -> None:
+    page = visit(f"{server}/live.html")
+    answered(page)
+    for text in ("", "  \n "):
+        page.fill("#live-text", text)
+        page.wait_for_function("document.getElementById('live-note').textContent.startsWith('Type a message')")
+        page.wait_for_function("document.querySelectorAll('#live-tokens li').length === 0")
+        assert set(shown(page).values()) == {0.0}
+    page.get_by_role("button", name="WINNER!").press("Enter")
+    answered(page)
+    assert page.input_value("#live-text").startswith("WINNER!")
+
+
+@pytest.mark.book
+def test_what_a_row_looks_at_can_be_chosen(server: str, visit: Callable) -> None:
+    page = visit(f"{server}/live.html")
+    answered(page)
+    sentence, limit = page.locator("#live-looks"), page.evaluate("LIVE.config.max_length")
+    own = len(tokenizer_for("pocket").encode(page.input_value("#live-text")))
+    assert sentence.inner_text().startswith(f"Row 1 reads token {limit}, padding.")
+    assert page.locator(".live-read.live-pad").count() == 1
+    page.select_option("#live-row", "16")
+    assert sentence.inner_text().startswith(f"Row 16 reads token {own}, ")
+    assert page.locator(".live-read:not(.live-pad)").count() == 1
+    before = sentence.inner_text()
+    page.select_option("#live-block", "0")
+    page.select_option("#live-head", "2")
+    assert sentence.inner_text() != before
+    assert page.locator("#live-row option:enabled").all_inner_texts() == ["1", "3", "16"]
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_in_use_can_be_read_by_everyone(theme: str, server: str, visit: Callable) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(f"{server}/live.html", theme=theme)
+    load_every_row(page)
+    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+    bad = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+    assert bad == []
+    page.wait_for_function("document.getElementById('live-status').textContent.includes('row 16')")
+
+
+@pytest.mark.book
+def test_the_page_says_what_is_missing(server: str, browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{server}/live.html")
+    assert page.locator(".live-missing", has_text="JavaScript").is_visible()
+    assert page.locator("#live").is_hidden()
+    context.close()
+    page = browser.new_page()
+    page.route("**/live/index.js", lambda route: route.abort())
+    page.goto(f"{server}/live.html")
+    assert page.locator("#live-problem", has_text="make book").is_visible()
+    page.close()
