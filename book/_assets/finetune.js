@@ -5,11 +5,10 @@
 
 // Every block but the last, over all tokens of a message at once. (model.js reads token by token instead.)
 class Frozen {
-  // `masked` hides padding from all tokens but itself.
-  constructor(tensors, config, T, { causal, masked }) {
+  constructor(tensors, config, T, { disable_causal_mask, mask_padding }) {
     const { emb_dim: C, n_heads: H, n_layers: L } = config;
     const wide = Math.ceil(T / 4) * 4; // a product takes four columns together
-    Object.assign(this, { C, H, D: C / H, wide, causal, masked });
+    Object.assign(this, { C, H, D: C / H, wide, causal: !disable_causal_mask, masked: mask_padding });
     this.token = tensors["tok_emb.weight"];
     this.position = tensors["pos_emb.weight"];
     const kept = (name) => {
@@ -77,12 +76,12 @@ class Frozen {
 // -- messages ------------------------------------------------------------------------------------
 
 // Which tokens of a message are needed, and which of them is read. `tokens` are its own, cut already.
-function framed(tokens, { reads, causal, side, length, end }) {
+function framed(tokens, { trainable_token_pos: pos, disable_causal_mask, padding_side, length, end }) {
   const fill = Array(length - tokens.length).fill(end);
-  const left = side === "left", first = left ? fill.length : 0;
+  const left = padding_side === "left", first = left ? fill.length : 0;
   const all = left ? [...fill, ...tokens] : [...tokens, ...fill];
-  const at = reads === "first" ? 0 : reads === "flexible" && !left ? tokens.length - 1 : length - 1;
-  return { all: causal ? all.slice(0, at + 1) : all, at, first, end: first + tokens.length };
+  const at = pos === "first" ? 0 : pos === "flexible" && !left ? tokens.length - 1 : length - 1;
+  return { all: disable_causal_mask ? all : all.slice(0, at + 1), at, first, end: first + tokens.length };
 }
 
 // What a run needs of its messages, made when it is first asked for. `splits` has lists of { tokens, label }.
@@ -104,7 +103,7 @@ class Inputs {
     const { C, frozen, setting } = this;
     const { all, at, first, end } = framed(tokens, setting);
     const x = frozen.run(all, first, end);
-    const seen = [...all.keys()].filter((t) => !setting.masked || t === at || (t >= first && t < end));
+    const seen = [...all.keys()].filter((t) => !setting.mask_padding || t === at || (t >= first && t < end));
     const message = { label, own: seen.indexOf(at), n: floats(seen.length * C), x: floats(C) };
     message.x.set(x.subarray(at * C, (at + 1) * C));
     seen.forEach((t, i) => standardise(x, t * C, message.n, i * C, C));
@@ -118,14 +117,13 @@ class Inputs {
 // Bytes that a run takes at most, for `reserve`.
 function room(config, setting, splits) {
   const { emb_dim: C, n_layers: L, n_heads: H } = config, T = setting.length;
-  const messages = Object.values(splits).flat();
+  const messages = [...splits.train, ...splits.val.slice(0, BATCH * EVAL_BATCHES), ...splits.test];
   const vectors = messages.reduce((sum, { tokens }) => {
     const { all, first, end } = framed(tokens, setting);
-    return sum + 1 + (setting.masked ? Math.min(all.length, end - first + 1) : all.length);
+    return sum + 1 + (setting.mask_padding ? Math.min(all.length, end - first + 1) : all.length);
   }, 0);
-  const kept = setting.layers === "last_layer" ? T + 1 : vectors; // of which features remain
   const weights = (L + 5) * 13 * C * C, work = T * (T + 12 * C) + 2 * BATCH * (C * 20 + H * (T + 4 * C));
-  return 4 * ((setting.layers === "last_layer" ? vectors : kept) * C + weights + work + 1e5);
+  return 4 * (vectors * C + weights + work + 1e5);
 }
 
 // -- a run ---------------------------------------------------------------------------------------
@@ -133,13 +131,14 @@ function room(config, setting, splits) {
 const BATCH = 8; // messages of a batch
 
 class Run {
-  // `setting`: layers, reads, causal, masked, side, length, end, epochs, rate, decay, noise, fast.
+  // `setting` has fields of the package's Experiment, and: `length`, to which messages are padded, `end`, the token
+  // they are padded with, and `fast`, whether product.wat may be used.
   constructor(tensors, config, setting, splits) {
     Object.assign(this, { config, setting, splits });
     reserve(room(config, setting, splits), setting.fast);
     const frozen = new Frozen(tensors, config, setting.length, setting);
     const part = (kind, B) => new kind(tensors, config, B, setting.length);
-    const head = setting.layers === "last_layer";
+    const head = setting.trainable_layers === "last_layer";
     const whole = head ? part(LastBlock, 1) : null;
     whole?.weights.restart(newHead(0, config.emb_dim, config.classes)); // its head is not used
     this.model = part(head ? Head : LastBlock, BATCH);
@@ -152,8 +151,8 @@ class Run {
     const { model, optimizer, setting, splits, config: { emb_dim: C, classes: K } } = this;
     model.weights.restart(newHead(seed, C, K));
     optimizer.restart();
-    this.labels = withWrongLabels(splits.train.map(({ label }) => label), setting.noise, seed, K);
-    for (const event of schedule(seed, setting.epochs, BATCH, splits.train.length, splits.val.length)) {
+    this.labels = withWrongLabels(splits.train.map(({ label }) => label), setting.label_noise, seed, K);
+    for (const event of schedule(seed, setting.num_epochs, BATCH, splits.train.length, splits.val.length)) {
       if (event.kind === "step") {
         yield* this.prepare("train", event.batch);
         yield { kind: "step", loss: this.step(event.batch) };

@@ -138,15 +138,6 @@ class NumPy {
     return Number(turned & 0xffffffffn);
   }
 
-  // A whole number from 0 to `most`, each as likely: as many bits as it takes, drawn again where they say more.
-  upTo(most) {
-    const mask = 2 ** (32 - Math.clz32(most)) - 1;
-    for (;;) {
-      const drawn = (this.bits() & mask) >>> 0;
-      if (drawn <= most) return drawn;
-    }
-  }
-
   // A whole number below n, each as likely (Lemire, 2019).
   below(n) {
     for (;;) {
@@ -154,21 +145,26 @@ class NumPy {
       if (Number(product & 0xffffffffn) >= 2 ** 32 % n) return Number(product >> 32n);
     }
   }
+}
 
-  permutation(n) {
-    const order = Uint32Array.from({ length: n }, (_, i) => i);
-    for (let i = n - 1; i > 0; i--) {
-      const j = this.upTo(i);
-      [order[i], order[j]] = [order[j], order[i]];
-    }
-    return order;
+// The numbers below n in an order that NumPy draws, its old generator (which is Torch's) or its new one: each place,
+// from the last on, is exchanged with one before it, or itself. As many bits are taken as the place's number has.
+function shuffled(random, n) {
+  const order = Uint32Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const mask = 2 ** (32 - Math.clz32(i)) - 1;
+    let j;
+    do j = (random.bits() & mask) >>> 0;
+    while (j > i);
+    [order[i], order[j]] = [order[j], order[i]];
   }
+  return order;
 }
 
 // Labels of which a share, drawn by the seed, is wrong: `with_wrong_labels` of the package.
 function withWrongLabels(labels, share, seed, K) {
   const random = new NumPy([seed, 0]), given = Array.from(labels);
-  const wrong = random.permutation(labels.length).slice(0, pythonRound(share * labels.length));
+  const wrong = shuffled(random, labels.length).slice(0, pythonRound(share * labels.length));
   for (const i of wrong) given[i] = (given[i] + 1 + (K > 2 ? random.below(K - 1) : 0)) % K;
   return given;
 }
@@ -177,4 +173,48 @@ function withWrongLabels(labels, share, seed, K) {
 function pythonRound(x) {
   const low = Math.floor(x);
   return x - low === 0.5 ? low + (low % 2) : Math.round(x);
+}
+
+// -- a reader's own messages ---------------------------------------------------------------------
+
+// 70 % for training, 10 % for validation, 20 % for the test, each class alike, as the package splits a file (by
+// scikit-learn's train_test_split): lists of places in `labels`.
+function split(labels, K, seed) {
+  const n = labels.length;
+  const [train, rest] = halves(labels, K, pythonRound(0.7 * n), seed);
+  const of = rest.map((i) => labels[i]);
+  const [val, test] = halves(of, K, Math.floor(rest.length / 3), seed);
+  return { train, val: val.map((i) => rest[i]), test: test.map((i) => rest[i]) };
+}
+
+function halves(labels, K, size, seed) {
+  const random = new Torch(seed);
+  const places = Array.from({ length: K }, (_, k) => [...labels.keys()].filter((i) => labels[i] === k));
+  const counts = places.map((list) => list.length);
+  const first = shareOut(counts, size, random);
+  const left = counts.map((count, k) => count - first[k]);
+  const second = shareOut(left, labels.length - size, random);
+  const parts = [[], []];
+  for (let k = 0; k < K; k++) {
+    const drawn = Array.from(shuffled(random, counts[k]), (i) => places[k][i]);
+    parts[0].push(...drawn.slice(0, first[k]));
+    parts[1].push(...drawn.slice(first[k], first[k] + second[k]));
+  }
+  return parts.map((part) => Array.from(shuffled(random, part.length), (i) => part[i]));
+}
+
+// How many of each class make `n` together: in proportion, the largest remainders rounded up, of equal ones some.
+function shareOut(counts, n, random) {
+  const all = counts.reduce((sum, count) => sum + count);
+  const exact = counts.map((count) => (count / all) * n), given = exact.map(Math.floor);
+  let missing = n - given.reduce((sum, count) => sum + count);
+  const remainders = exact.map((x, k) => x - given[k]);
+  for (const value of [...new Set(remainders)].sort((x, y) => y - x)) {
+    if (missing <= 0) break;
+    const equal = [...remainders.keys()].filter((k) => remainders[k] === value);
+    const chosen = shuffled(random, equal.length).slice(0, missing);
+    for (const i of chosen) given[equal[i]]++;
+    missing -= chosen.length;
+  }
+  return given;
 }

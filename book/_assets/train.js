@@ -87,7 +87,7 @@ function crossEntropy(logits, dlogits, label, share) {
 // AdamW (Loshchilov and Hutter, 2019): the weights decay, then move against a running mean of their derivatives,
 // each by the running mean of its own squares' root.
 class AdamW {
-  constructor(n, { rate, decay }) {
+  constructor(n, { learning_rate: rate, weight_decay: decay }) {
     Object.assign(this, { rate, decay, t: 0, m: floats(n), v: floats(n) });
   }
 
