@@ -84,8 +84,9 @@ function crossEntropy(logits, dlogits, label, share) {
 
 // -- the step ------------------------------------------------------------------------------------
 
-// AdamW (Loshchilov and Hutter, 2019): the weights decay, then move against a running mean of their derivatives,
-// each by the running mean of its own squares' root.
+// AdamW (Loshchilov and Hutter, 2019): the weights decay, and move
+// against a running mean of their derivatives, m, divided by the root
+// of a running mean of their squares, v.
 class AdamW {
   constructor(n, { learning_rate: rate, weight_decay: decay }) {
     Object.assign(this, { rate, decay, t: 0, m: floats(n), v: floats(n) });
@@ -99,11 +100,13 @@ class AdamW {
 
   step(weights, d) {
     const { m, v, rate, decay } = this, t = ++this.t;
-    const root = Math.sqrt(1 - 0.999 ** t), size = (rate * root) / (1 - 0.9 ** t);
+    const root = Math.sqrt(1 - 0.999 ** t); // both means start at 0:
+    const size = (rate * root) / (1 - 0.9 ** t); // this makes up for it
     for (let i = 0; i < weights.length; i++) {
       m[i] += 0.1 * (d[i] - m[i]);
       v[i] = 0.999 * v[i] + 0.001 * d[i] * d[i];
-      weights[i] -= rate * decay * weights[i] + (size * m[i]) / (Math.sqrt(v[i]) + 1e-8 * root);
+      const move = (size * m[i]) / (Math.sqrt(v[i]) + 1e-8 * root);
+      weights[i] -= rate * decay * weights[i] + move;
     }
   }
 }
@@ -283,7 +286,8 @@ class LastBlock extends Head {
   // All of `forward`, from its last line to its first.
   backward(messages) {
     super.backward(messages);
-    const B = messages.length, { C, x1, dx1, r, dr, s, ds, m, dm, p, dp, e, de, y, dy, dq, weights: W } = this, { d } = W;
+    const { C, x1, dx1, r, dr, s, ds, m, dm, p, dp, e, de, y, dy, dq, weights: W } = this;
+    const B = messages.length, { d } = W;
     for (const empty of [dx1, dq, ds, dm, dp, de, dy]) empty.fill(0);
     normBack(W.finalNorm, d.finalNorm, s, this.dfeatures, ds, B);
     affineBack(W.down, d.down, e, ds, de, B);

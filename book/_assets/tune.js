@@ -13,7 +13,6 @@ const folder = new URL("finetune/", document.currentScript.src);
     return made;
   };
   const option = (value, textContent) => element("option", { value, textContent });
-  const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
   const save = (name, text) => {
     const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
     link.click();
@@ -21,7 +20,6 @@ const folder = new URL("finetune/", document.currentScript.src);
   };
 
   const FIRST_SEED = 123;
-  const OWN = { lines: 2000, classes: 10, least: 10 }; // of a reader's own messages
   const NUMBERS = {
     train_size: "training messages",
     num_epochs: "epochs",
@@ -30,12 +28,13 @@ const folder = new URL("finetune/", document.currentScript.src);
     label_noise: "share of wrong labels",
   };
   const { signed } = FIGURES;
-  class Wrong extends Error {}
 
   // -- what is asked for ------------------------------------------------------------------------
 
   const number = (id, name) => {
-    const field = $(id), value = field.valueAsNumber, { min, max } = $(name);
+    const field = $(id);
+    const value = field.valueAsNumber;
+    const { min, max } = $(name);
     const whole = name === "train_size" || name === "num_epochs";
     const fits = value >= Number(min) && value <= Number(max) && (!whole || Number.isInteger(value));
     if (!fits) throw new Wrong(`The ${NUMBERS[name]} must be a ${whole ? "whole " : ""}number from ${min} to ${max}.`);
@@ -48,14 +47,18 @@ const folder = new URL("finetune/", document.currentScript.src);
     for (const name of Object.keys(NUMBERS)) base[name] = number(name, name);
     const change = $("change").value;
     const more = change in NUMBERS ? { [change]: number("value", change) } : FINETUNE.rows[change].change;
-    if (change in NUMBERS && base[change] === more[change]) throw new Wrong(`Both sides have the same ${NUMBERS[change]}.`);
+    if (change in NUMBERS && base[change] === more[change])
+      throw new Wrong(`Both sides have the same ${NUMBERS[change]}.`);
     if ($("own").value.trim()) base.dataset = "messages.csv";
     return [base, { ...base, ...more }];
   }
 
   const names = () => {
     const change = $("change").value;
-    return ["the baseline", change in NUMBERS ? `${NUMBERS[change]} ${$("value").value}` : `row ${change}, ${FINETUNE.rows[change].title}`];
+    return [
+      "the baseline",
+      change in NUMBERS ? `${NUMBERS[change]} ${$("value").value}` : `row ${change}, ${FINETUNE.rows[change].title}`,
+    ];
   };
 
   // The flags of an experiment: what differs from the package's defaults.
@@ -70,60 +73,17 @@ const folder = new URL("finetune/", document.currentScript.src);
     const list = (pairs) => pairs.map(([name, value]) => `${name}=${word(value)}`).join(", ");
     const given = Object.entries(base).filter(([name, value]) => value !== FINETUNE.defaults[name]);
     const changed = Object.entries(change).filter(([name, value]) => value !== base[name]);
-    const lines = ["import onechange as oc", `base = oc.Experiment(${list(given)})`, `change = base.but(${list(changed)})`];
+    const lines = [
+      "import onechange as oc",
+      `base = oc.Experiment(${list(given)})`,
+      `change = base.but(${list(changed)})`,
+    ];
     return [...lines, `print(oc.compare(base, change, seeds=${$("seeds").value}))`].join("\n");
-  }
-
-  // -- messages ---------------------------------------------------------------------------------
-
-  // The reader's own, a line each: labels by their number, texts, and the classes' names.
-  function own() {
-    const lines = $("own").value.replace(/\s+$/, "").split(/\r?\n/);
-    if (lines.length > OWN.lines) {
-      throw new Wrong(`There are ${count(lines.length, "line")}: this page takes at most ${OWN.lines.toLocaleString("en")}. The package takes any number.`);
-    }
-    const pairs = lines.map((line, i) => {
-      const comma = line.indexOf(",");
-      if (!line.trim()) throw new Wrong(`Line ${i + 1} is empty.`);
-      if (comma < 0) throw new Wrong(`Line ${i + 1} has no comma between a label and a text.`);
-      const pair = [line.slice(0, comma).trim(), line.slice(comma + 1).trim()];
-      if (!pair[0]) throw new Wrong(`Line ${i + 1} has no label.`);
-      if (!pair[1]) throw new Wrong(`Line ${i + 1} has no text.`);
-      return pair;
-    });
-    const classes = [...new Set(pairs.map(([label]) => label))].sort();
-    const sizes = classes.map((name) => pairs.filter(([label]) => label === name).length);
-    if (classes.length < 2) throw new Wrong(`There is one class (${classes[0]}): at least two are needed.`);
-    if (classes.length > OWN.classes) throw new Wrong(`There are ${classes.length} classes: this page takes at most ${OWN.classes}.`);
-    const few = sizes.findIndex((size) => size < OWN.least);
-    if (few >= 0) throw new Wrong(`The class ${classes[few]} has ${count(sizes[few], "message")}: at least ${OWN.least} of each are needed.`);
-    return { classes, labels: pairs.map(([label]) => classes.indexOf(label)), texts: pairs.map(([, text]) => text) };
-  }
-
-  let tokenizer;
-
-  // The splits as numbers, each text cut to the longest training message. Of the first `size` training messages.
-  function splits(size) {
-    const numbers = (labels, texts) => texts.map((text, i) => ({ tokens: tokenizer.encode(text), label: labels[i] }));
-    let parts, classes = FINETUNE.classes.length;
-    if ($("own").value.trim()) {
-      const given = own(), all = numbers(given.labels, given.texts);
-      classes = given.classes.length;
-      const places = split(given.labels, classes, FIRST_SEED);
-      parts = Object.fromEntries(Object.entries(places).map(([name, list]) => [name, list.map((i) => all[i])]));
-    } else {
-      parts = Object.fromEntries(Object.entries(FINETUNE.messages).map(([name, [labels, texts]]) => [name, numbers(labels, texts)]));
-    }
-    if (size > parts.train.length) throw new Wrong(`There are ${count(parts.train.length, "training message")}, not ${size.toLocaleString("en")}: ask for fewer.`);
-    parts.train = parts.train.slice(0, size);
-    const length = Math.max(...parts.train.map(({ tokens }) => tokens.length)), most = FINETUNE.config.context_length;
-    if (length > most) throw new Wrong(`The longest message has ${count(length, "token")}: this page takes at most ${most}.`);
-    for (const message of Object.values(parts).flat()) message.tokens = message.tokens.slice(0, length);
-    return { parts, classes, length };
   }
 
   // -- the threads ------------------------------------------------------------------------------
 
+  let tokenizer;
   let weights; // a promise
   function load() {
     weights ??= new Promise((resolve, reject) => {
@@ -151,7 +111,8 @@ const folder = new URL("finetune/", document.currentScript.src);
     const address = URL.createObjectURL(new Blob([FINETUNE.thread], { type: "text/javascript" }));
     const thread = new Worker(address);
     URL.revokeObjectURL(address);
-    const labels = data[3].test.map(({ label }) => label), { train, test } = data[3];
+    const labels = data[3].test.map(({ label }) => label),
+      { train, test } = data[3];
     const need = train.length + test.length + Math.min(40, data[3].val.length);
     const one = { thread, labels, need, setting: data[2], test: {}, right: {}, answers: {} };
     Object.assign(one, { notes: {}, accuracies: {}, running: "", batches: [], read: 0 });
@@ -162,17 +123,21 @@ const folder = new URL("finetune/", document.currentScript.src);
   }
 
   function heard(one, event) {
-    const { kind, seed } = event, calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const { kind, seed } = event;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (kind === "error") return failed(event.message);
     if (kind === "end") return ended(one);
     if (String(seed) !== one.running) Object.assign(one, { running: String(seed), batches: [] });
     if (kind === "read") one.read = event.ready;
     if (kind === "batches") one.batches.push([event.step * 8 - 40, event.loss]);
     if (kind === "losses") (one.notes[seed] ??= []).push([event.examples, event.train.loss, event.val.loss]);
-    if (kind === "accuracies") (one.accuracies[seed] ??= []).push([event.epoch, event.train.accuracy, event.val.accuracy]);
+    if (kind === "accuracies")
+      (one.accuracies[seed] ??= []).push([event.epoch, event.train.accuracy, event.val.accuracy]);
     if (kind === "final") {
       one.answers[seed] = event.answers;
-      one.right[seed] = event.answers.map((shares, i) => (shares.indexOf(Math.max(...shares)) === one.labels[i] ? 1 : 0));
+      one.right[seed] = event.answers.map((shares, i) =>
+        shares.indexOf(Math.max(...shares)) === one.labels[i] ? 1 : 0,
+      );
       one.test[seed] = one.right[seed].reduce((sum, right) => sum + right, 0) / one.labels.length;
       one.read = one.need;
     }
@@ -181,10 +146,16 @@ const folder = new URL("finetune/", document.currentScript.src);
     if (kind === "final") said(seed);
   }
 
-  const finished = () => (sides.length ? Object.keys(sides[0].right).filter((seed) => seed in sides[1].right).sort((a, b) => a - b) : []);
+  const finished = () =>
+    sides.length
+      ? Object.keys(sides[0].right)
+          .filter((seed) => seed in sides[1].right)
+          .sort((a, b) => a - b)
+      : [];
 
   function ended(one) {
-    if (!(one.running in one.right)) { // it was stopped within a seed
+    if (!(one.running in one.right)) {
+      // it was stopped within a seed
       delete one.notes[one.running];
       delete one.accuracies[one.running];
     }
@@ -214,7 +185,7 @@ const folder = new URL("finetune/", document.currentScript.src);
     let both, data;
     try {
       both = experiments();
-      data = both.map((e) => splits(e.train_size));
+      data = both.map((e) => splits($("own").value, e.train_size, FIRST_SEED, tokenizer));
     } catch (error) {
       if (!(error instanceof Wrong)) throw error;
       return wrong(error.message);
@@ -222,7 +193,8 @@ const folder = new URL("finetune/", document.currentScript.src);
     const wanted = Array.from({ length: Number($("seeds").value) }, (_, i) => FIRST_SEED + i);
     const key = JSON.stringify([both, $("own").value]);
     const left = (one) => wanted.filter((seed) => !(seed in one.right));
-    if (key === asked && sides.every((one) => !left(one).length)) return wrong("These seeds are done. Ask for more, or change something.");
+    if (key === asked && sides.every((one) => !left(one).length))
+      return wrong("These seeds are done. Ask for more, or change something.");
     $("go").disabled = true;
     $("stop").disabled = false;
     if (key !== asked) {
@@ -262,7 +234,8 @@ const folder = new URL("finetune/", document.currentScript.src);
   // Points after each seed that both sides have finished.
   let known = { key: "", found: [] };
   function differences() {
-    const seeds = finished(), key = `${asked} ${seeds}`;
+    const seeds = finished();
+    const key = `${asked} ${seeds}`;
     if (key === known.key) return known.found;
     const same = JSON.stringify(sides[0]?.labels) === JSON.stringify(sides[1]?.labels);
     const [base, change] = sides.map(({ right }) => seeds.map((seed) => right[seed]));
@@ -274,7 +247,8 @@ const folder = new URL("finetune/", document.currentScript.src);
 
   // What the package has stored of this change, and whether it is the very same setting.
   function stored() {
-    const kept = FINETUNE.stored[$("change").value], [base] = sides.map(({ setting }) => setting);
+    const kept = FINETUNE.stored[$("change").value];
+    const [base] = sides.map(({ setting }) => setting);
     if (!kept || !base || base.dataset) return null;
     const all = FINETUNE.messages.train[0].length;
     const same = Object.entries({ ...FINETUNE.start, train_size: all }).every(([name, value]) => base[name] === value);
@@ -288,7 +262,11 @@ const folder = new URL("finetune/", document.currentScript.src);
     requestAnimationFrame(() => {
       waiting = false;
       if (!sides.length) return;
-      const losses = sides.flatMap(({ notes }) => Object.values(notes).flat().flatMap((note) => note.slice(1)));
+      const losses = sides.flatMap(({ notes }) =>
+        Object.values(notes)
+          .flat()
+          .flatMap((note) => note.slice(1)),
+      );
       const top = Math.max(0.8, Math.min(3, Math.max(...losses, 0) * 1.05));
       sides.forEach((one, at) => {
         const { train_size: n, num_epochs: epochs } = one.setting;
@@ -297,29 +275,43 @@ const folder = new URL("finetune/", document.currentScript.src);
       const seeds = finished();
       $("results").hidden = !seeds.length;
       if (!seeds.length) return;
-      const found = differences(), last = found.at(-1), kept = stored();
-      FIGURES.dots($("dots"), names(), sides.map(({ test }) => seeds.map((seed) => 100 * test[seed])));
+      const found = differences();
+      const last = found.at(-1);
+      const kept = stored();
+      const accuracies = sides.map(({ test }) => seeds.map((seed) => 100 * test[seed]));
+      FIGURES.dots($("dots"), names(), accuracies);
       FIGURES.forest($("forest"), found, kept);
-      $("verdict").replaceChildren(
-        element("small", { textContent: `${names()[1]} against the baseline, ${count(seeds.length, "seed")}, ${count(sides[0].labels.length, "test message")}` }),
-        ` ${signed(last.mean)} points [${signed(last.low)}, ${signed(last.high)}]: ${last.low > 0 || last.high < 0 ? "the interval leaves out zero" : "the interval holds zero"}`,
+      const tested = count(sides[0].labels.length, "test message");
+      const about = `${names()[1]} against the baseline, ${count(seeds.length, "seed")}, ${tested}`;
+      const sure = last.low > 0 || last.high < 0 ? "the interval leaves out zero" : "the interval holds zero";
+      $("verdict").replaceChildren(element("small", { textContent: about }), ` ${points(last)}: ${sure}`);
+      $("stored").textContent = kept ? beside(kept) : "";
+      $("seedwise").replaceChildren(
+        ...seeds.map((seed, i) => {
+          const [a, b] = accuracies.map((list) => list[i]);
+          const cells = [a.toFixed(1), b.toFixed(1), signed(b - a)].map((text) => element("td", { textContent: text }));
+          return element("tr", {}, element("th", { scope: "row", textContent: seed }), ...cells);
+        }),
       );
-      $("stored").textContent = kept
-        ? `Stored (${count(kept.seeds, "seed")}, ${kept.all.toLocaleString("en")} training messages): ${signed(kept.mean)} points [${signed(kept.low)}, ${signed(kept.high)}]. ${kept.same ? "It is the same setting as yours." : "Your setting is another one, so the two need not agree."}`
-        : "";
-      $("seedwise").replaceChildren(...seeds.map((seed) => {
-        const [a, b] = sides.map(({ test }) => 100 * test[seed]);
-        const cells = [a.toFixed(1), b.toFixed(1), signed(b - a)].map((textContent) => element("td", { textContent }));
-        return element("tr", {}, element("th", { scope: "row", textContent: seed }), ...cells);
-      }));
     });
+  }
+
+  const points = ({ mean, low, high }) => `${signed(mean)} points [${signed(low)}, ${signed(high)}]`;
+
+  function beside(kept) {
+    const how = `${count(kept.seeds, "seed")}, ${count(kept.all, "training message")}`;
+    const alike = kept.same
+      ? "It is the same setting as yours."
+      : "Your setting is another one, so the two need not agree.";
+    return `Stored (${how}): ${points(kept)}. ${alike}`;
   }
 
   function now() {
     if (!sides.length) return ($("now").textContent = "");
     const words = sides.map((one, at) => {
       const reading = one.read < one.need ? `, ${one.read} of ${one.need} messages read` : "";
-      return `${at ? "change" : "baseline"}: ${one.running ? `seed ${one.running}${reading}` : count(Object.keys(one.right).length, "seed")}`;
+      const done = count(Object.keys(one.right).length, "seed");
+      return `${at ? "change" : "baseline"}: ${one.running ? `seed ${one.running}${reading}` : done}`;
     });
     $("now").textContent = `${busy ? "Training" : "At rest"} \u2013 ${words.join("; ")}.`;
   }
@@ -327,8 +319,9 @@ const folder = new URL("finetune/", document.currentScript.src);
   // For a screen reader: a line when both sides have finished a seed.
   function said(seed) {
     if (!finished().includes(String(seed))) return;
-    const last = differences().at(-1);
-    $("status").textContent = `${count(finished().length, "seed")} done. Difference ${signed(last.mean)} points, from ${signed(last.low)} to ${signed(last.high)}.`;
+    const { mean, low, high } = differences().at(-1);
+    const range = `from ${signed(low)} to ${signed(high)}`;
+    $("status").textContent = `${count(finished().length, "seed")} done. Difference ${signed(mean)} points, ${range}.`;
   }
 
   function csv() {
@@ -336,8 +329,10 @@ const folder = new URL("finetune/", document.currentScript.src);
     sides.forEach((one, at) => {
       for (const seed of Object.keys(one.right)) {
         const start = [at ? "change" : "baseline", seed];
-        for (const [examples, train, val] of one.notes[seed] ?? []) rows.push([...start, "loss", examples, "", train, val, ""]);
-        for (const [epoch, train, val] of one.accuracies[seed] ?? []) rows.push([...start, "accuracy", "", epoch, train, val, ""]);
+        for (const [examples, train, val] of one.notes[seed] ?? [])
+          rows.push([...start, "loss", examples, "", train, val, ""]);
+        for (const [epoch, train, val] of one.accuracies[seed] ?? [])
+          rows.push([...start, "accuracy", "", epoch, train, val, ""]);
         rows.push([...start, "accuracy", "", "", "", "", one.test[seed]]);
       }
     });
@@ -347,7 +342,7 @@ const folder = new URL("finetune/", document.currentScript.src);
   function file() {
     wrong("");
     try {
-      const { classes, labels, texts } = own();
+      const { classes, labels, texts } = own($("own").value);
       const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
       const lines = texts.map((text, i) => `${quoted(classes[labels[i]])},${quoted(text)}`);
       save("messages.csv", ["label,text", ...lines].join("\n") + "\n");
@@ -371,14 +366,16 @@ const folder = new URL("finetune/", document.currentScript.src);
   function read() {
     for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
       if (!FIELDS.includes(name)) continue;
-      const field = $(name), before = field.value;
+      const field = $(name);
+      const before = field.value;
       field.value = value;
       if (field.value === "" && name !== "value") field.value = before; // no such choice, no such number
     }
   }
 
   function changed() {
-    const change = $("change").value, free = change in NUMBERS;
+    const change = $("change").value;
+    const free = change in NUMBERS;
     $("other").hidden = !free;
     if (free) {
       $("other").firstElementChild.textContent = NUMBERS[change];
@@ -399,14 +396,22 @@ const folder = new URL("finetune/", document.currentScript.src);
 
   function start() {
     const problem = (text) => Object.assign($("problem"), { textContent: text, hidden: false });
-    if (typeof FINETUNE === "undefined") return problem("The model is not here: the command \u201cmake book\u201d makes it.");
-    if (typeof Worker === "undefined") return problem("Training needs threads, which this browser does not have, or which are switched off.");
+    if (typeof FINETUNE === "undefined")
+      return problem("The model is not here: the command \u201cmake book\u201d makes it.");
+    if (typeof Worker === "undefined")
+      return problem("Training needs threads, which this browser does not have, or which are switched off.");
     if (typeof DecompressionStream === "undefined") return problem("Training needs a newer browser than this one.");
     tokenizer = new Tokenizer(FINETUNE.ranks);
     const group = (label, options) => element("optgroup", { label }, ...options);
     $("change").append(
-      group("a row of the table", Object.entries(FINETUNE.rows).map(([row, { title }]) => option(row, `${row} ${title}`))),
-      group("a number", Object.entries(NUMBERS).map(([name, words]) => option(name, words))),
+      group(
+        "a row of the table",
+        Object.entries(FINETUNE.rows).map(([row, { title }]) => option(row, `${row} ${title}`)),
+      ),
+      group(
+        "a number",
+        Object.entries(NUMBERS).map(([name, words]) => option(name, words)),
+      ),
     );
     $("change").value = "16";
     if (new URLSearchParams(location.search).has("present")) document.body.classList.add("tune-present");

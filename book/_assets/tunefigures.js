@@ -22,7 +22,8 @@ const FIGURES = (() => {
 
   // Round ticks from low to high, about `count` of them.
   function ticks(low, high, count) {
-    const rough = (high - low) / count, ten = 10 ** Math.floor(Math.log10(rough));
+    const rough = (high - low) / count;
+    const ten = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((times) => times * ten >= rough) * ten;
     const first = Math.ceil(low / step - 1e-9);
     return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
@@ -30,29 +31,48 @@ const FIGURES = (() => {
 
   // A side's losses, each seed's as [examples, train, val], and the batches of the seed that runs, [examples, loss].
   function curves(box, side, { notes, running, batches, examples, top }) {
-    const width = Math.max(200, box.clientWidth), height = box.clientHeight || 170, left = 30, bottom = 20;
+    const width = Math.max(200, box.clientWidth);
+    const height = box.clientHeight || 170;
+    const left = 30;
+    const bottom = 20;
     const x = (n) => left + ((width - left - 6) * n) / examples;
     const y = (loss) => height - bottom - ((height - bottom - 8) * Math.min(loss, top)) / top;
-    const marks = ticks(0, top, 4).map((loss) => [line(left, y(loss), width, y(loss), "tune-axis"),
-      word(left - 5, y(loss) + 4, +loss.toFixed(2), "end")]);
-    const lines = Object.entries(notes).sort(([a], [b]) => (a === running) - (b === running)).flatMap(([seed, list]) =>
-      [1, 2].map((which) => svg("path", {
-        d: path(list.map((note) => [x(note[0]), y(note[which])])),
-        class: `tune-curve ${which === 2 ? "tune-val" : ""} ${seed === running ? "tune-runs" : ""}`,
-      })));
-    const now = svg("path", { d: path(batches.map(([n, loss]) => [x(n), y(loss)])), class: "tune-curve tune-runs tune-batches" });
+    const marks = ticks(0, top, 4).map((loss) => [
+      line(left, y(loss), width, y(loss), "tune-axis"),
+      word(left - 5, y(loss) + 4, +loss.toFixed(2), "end"),
+    ]);
+    const lines = Object.entries(notes)
+      .sort(([a], [b]) => (a === running) - (b === running))
+      .flatMap(([seed, list]) =>
+        [1, 2].map((which) =>
+          svg("path", {
+            d: path(list.map((note) => [x(note[0]), y(note[which])])),
+            class: `tune-curve ${which === 2 ? "tune-val" : ""} ${seed === running ? "tune-runs" : ""}`,
+          }),
+        ),
+      );
+    const now = svg("path", {
+      d: path(batches.map(([n, loss]) => [x(n), y(loss)])),
+      class: "tune-curve tune-runs tune-batches",
+    });
     const last = (notes[running] ?? Object.values(notes).at(-1) ?? []).at(-1);
+    const [seen, train, val] = last ?? [];
+    const seeds = Object.keys(notes).length;
     const words = last
-      ? `Losses of ${Object.keys(notes).length} seeds; the last after ${last[0]} messages: training ${last[1].toFixed(3)}, validation ${last[2].toFixed(3)}.`
-      : "No losses yet.";
+      ? `${seeds} seeds; after ${seen} messages training ${train.toFixed(3)}, validation ${val.toFixed(3)}`
+      : "none yet";
     const ends = [word(left, height - 4, "0"), word(width - 6, height - 4, examples.toLocaleString("en"), "end")];
-    put(box, width, height, words, ...marks.flat(), ...ends, svg("g", { class: `tune-${side}` }, now, ...lines));
+    const drawn = svg("g", { class: `tune-${side}` }, now, ...lines);
+    put(box, width, height, `Losses: ${words}.`, ...marks.flat(), ...ends, drawn);
   }
 
   // The sides' test accuracies, one dot a seed, in percent; a bar at their mean.
   function dots(box, names, accuracies) {
-    const width = Math.max(240, box.clientWidth), left = 4, all = accuracies.flat();
-    const low = Math.max(0, Math.floor(Math.min(...all) / 5) * 5 - 1), high = Math.min(101, Math.ceil(Math.max(...all) / 5) * 5 + 1);
+    const width = Math.max(240, box.clientWidth);
+    const left = 4;
+    const all = accuracies.flat();
+    const low = Math.max(0, Math.floor(Math.min(...all) / 5) * 5 - 1);
+    const high = Math.min(101, Math.ceil(Math.max(...all) / 5) * 5 + 1);
     const x = (share) => left + ((width - 2 * left) * (share - low)) / (high - low);
     const mean = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
     const parts = accuracies.flatMap((list, side) => {
@@ -64,40 +84,72 @@ const FIGURES = (() => {
         return svg("circle", { cx: x(value), cy: y - Math.min(times, 4) * 3, r: 4.5, class: "tune-dot" });
       });
       const at = x(mean(list));
-      return [word(left, y - 18, `${names[side]}: ${mean(list).toFixed(1)} %`, "start", "tune-ink"),
+      return [
+        word(left, y - 18, `${names[side]}: ${mean(list).toFixed(1)} %`, "start", "tune-ink"),
         line(left, y, width - left, y, "tune-axis"),
-        svg("g", { class: `tune-${side}` }, ...marks, line(at, y - 11, at, y + 11, "tune-mean"))];
+        svg("g", { class: `tune-${side}` }, ...marks, line(at, y - 11, at, y + 11, "tune-mean")),
+      ];
     });
     const marks = ticks(low, high, 6).map((share) => word(x(share), 110, `${+share.toFixed(1)}`, "middle"));
-    const words = names.map((name, side) => `${name}: ${accuracies[side].length} seeds, mean ${mean(accuracies[side]).toFixed(1)} %`);
+    const words = names.map(
+      (name, side) => `${name}: ${accuracies[side].length} seeds, mean ${mean(accuracies[side]).toFixed(1)} %`,
+    );
     put(box, width, 116, `Test accuracy. ${words.join("; ")}.`, ...parts, ...marks);
   }
 
   // The difference after each seed, one line below the other, the last one as a forest plot's; then the stored one.
   function forest(box, found, kept) {
-    const width = Math.max(240, box.clientWidth), shown = found.slice(-12), skipped = found.length - shown.length;
-    const last = found.at(-1), row = 13, height = 44 + row * shown.length + (kept ? 36 : 8);
+    const width = Math.max(240, box.clientWidth);
+    const shown = found.slice(-12);
+    const skipped = found.length - shown.length;
+    const last = found.at(-1);
+    const row = 13;
+    const height = 44 + row * shown.length + (kept ? 36 : 8);
     const ends = [last, ...shown.slice(-4), ...(kept ? [kept] : [])].flatMap(({ low, high }) => [low, high, 0]);
-    const [least, most] = [Math.min(...ends), Math.max(...ends)], room = (most - least) * 0.06 || 1;
+    const [least, most] = [Math.min(...ends), Math.max(...ends)];
+    const room = (most - least) * 0.06 || 1;
     const [from, to] = [least - room, most + room];
     const x = (points) => Math.min(width, Math.max(0, (width * (points - from)) / (to - from)));
     const parts = shown.map((one, i) => {
-      const y = 24 + row * i, is = one === last;
-      return svg("g", {}, line(x(one.low), y, x(one.high), y, is ? "tune-last" : "tune-step"),
-        svg("circle", { cx: x(one.mean), cy: y, r: is ? 6 : 2.5, class: is ? "tune-lastdot" : "" , fill: "var(--oc-muted)" }));
+      const y = 24 + row * i;
+      const is = one === last;
+      return svg(
+        "g",
+        {},
+        line(x(one.low), y, x(one.high), y, is ? "tune-last" : "tune-step"),
+        svg("circle", {
+          cx: x(one.mean),
+          cy: y,
+          r: is ? 6 : 2.5,
+          class: is ? "tune-lastdot" : "",
+          fill: "var(--oc-muted)",
+        }),
+      );
     });
     const bottom = 24 + row * shown.length;
     if (kept) {
       const y = bottom + 14;
-      parts.push(line(x(kept.low), y, x(kept.high), y, "tune-kept"),
+      parts.push(
+        line(x(kept.low), y, x(kept.high), y, "tune-kept"),
         svg("circle", { cx: x(kept.mean), cy: y, r: 5, class: "tune-keptdot" }),
-        word(Math.min(x(kept.high) + 8, width - 50), y + 4, "stored"));
+        word(Math.min(x(kept.high) + 8, width - 50), y + 4, "stored"),
+      );
     }
-    const marks = ticks(from, to, 6).map((points) => word(x(points), height - 4, signed(points).replace(".0", ""), "middle"));
-    const title = `Difference in points, after ${skipped ? `seed ${skipped + 1}` : "one seed"} and each further one`;
+    const marks = ticks(from, to, 6).map((points) =>
+      word(x(points), height - 4, signed(points).replace(".0", ""), "middle"),
+    );
+    const title = `Difference in points, from ${skipped ? `${skipped + 1} seeds` : "one seed"} to all`;
     const told = kept ? ` Stored: ${signed(kept.mean)} [${signed(kept.low)}, ${signed(kept.high)}].` : "";
-    put(box, width, height, `${title}; now ${signed(last.mean)} [${signed(last.low)}, ${signed(last.high)}].${told}`,
-      word(0, 10, title), line(x(0), 18, x(0), height - 18, "tune-zero"), ...parts, ...marks);
+    put(
+      box,
+      width,
+      height,
+      `${title}; now ${signed(last.mean)} [${signed(last.low)}, ${signed(last.high)}].${told}`,
+      word(0, 10, title),
+      line(x(0), 18, x(0), height - 18, "tune-zero"),
+      ...parts,
+      ...marks,
+    );
   }
 
   return { curves, dots, forest, signed };
