@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pages import BUILD, PHONE, ROOT, load, need
 
@@ -41,7 +42,7 @@ def own_page(finetune: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / "_static" / path.name).symlink_to(path)
     finetune.make(made)
     blocks = re.findall(r"```\{raw\} html\n(.*?)```", (BOOK / "finetune.md").read_text(encoding="utf-8"), re.DOTALL)
-    head = '<link rel="stylesheet" href="_static/book.css" /><style>.visually-hidden { position: absolute; left: -9999px }</style>'
+    head = '<link rel="stylesheet" href="_static/book.css" />'
     start = '<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8" /><title>Run</title>'
     body = f'<body><article class="bd-article">{"".join(blocks)}</article></body>'
     page = folder / "finetune.html"
@@ -85,6 +86,12 @@ def rest(page) -> None:
     )
 
 
+def put_own(page, text: str) -> None:
+    """A reader's own messages, as if pasted: typing them takes a browser long."""
+    script = "(text) => { const box = document.querySelector('textarea#tune-own'); box.value = text; "
+    page.evaluate(script + "box.dispatchEvent(new Event('input', { bubbles: true })); }", text)
+
+
 def exported(page) -> list[dict[str, str]]:
     with page.expect_download() as download:
         page.click("#tune-csv")
@@ -94,8 +101,27 @@ def exported(page) -> list[dict[str, str]]:
 QUICK = "#train_size=48&num_epochs=2&change=2&seeds=3"  # row 2 reads one token; the baseline all
 
 
+def finished(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    """The seeds that each side has done."""
+    return {
+        side: [row["seed"] for row in rows if row["side"] == side and row["test"]] for side in ("baseline", "change")
+    }
+
+
+def short() -> pd.DataFrame:
+    """Some short messages, which take no time."""
+    frame = load_messages("pocket").train
+    return frame[frame.text.str.len() < 60][:80].assign(label=lambda x: x.label.map({0: "okay", 1: 'a "quoted" one'}))
+
+
+def with_short(page):
+    frame = short()
+    put_own(page, "\n".join(f"{k}, {text}" for k, text in zip(frame.label, frame.text, strict=True)))
+    return page
+
+
 def test_train_stop_and_further_seeds_on_a_phone(visited: Open) -> None:
-    page = visited(QUICK, viewport=PHONE)
+    page = with_short(visited(QUICK, viewport=PHONE))
     page.select_option("#tune-seeds", "100")
     page.focus("#tune-go")
     page.keyboard.press("Enter")
@@ -103,7 +129,7 @@ def test_train_stop_and_further_seeds_on_a_phone(visited: Open) -> None:
     assert page.evaluate("document.querySelectorAll('#tune-curves-0 path[d^=M]').length") >= 4
     page.click("#tune-stop")
     rest(page)
-    done = {side: [row["seed"] for row in exported(page) if row["side"] == side and row["test"]] for side in ("baseline", "change")}
+    done = finished(exported(page))
     assert 2 <= len(done["baseline"]) < 100
     assert len(done["change"]) < 100
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -112,14 +138,13 @@ def test_train_stop_and_further_seeds_on_a_phone(visited: Open) -> None:
     page.select_option("#tune-seeds", str(more))
     page.click("#tune-go")
     rest(page)
-    rows = exported(page)
-    for side in done:
-        assert [row["seed"] for row in rows if row["side"] == side and row["test"]] == [str(123 + i) for i in range(more)]
+    assert finished(exported(page)) == {side: [str(123 + i) for i in range(more)] for side in done}
     assert f"{more} seeds" in page.inner_text("#tune-verdict")
     page.click("#tune-go")
     assert page.inner_text("#tune-wrong").startswith("These seeds are done.")
 
 
+@pytest.mark.slow
 def test_the_numbers_are_pythons(visited: Open, finetune: ModuleType) -> None:
     page = visited(QUICK)
     page.click("#tune-go")
@@ -149,7 +174,7 @@ def test_the_numbers_are_pythons(visited: Open, finetune: ModuleType) -> None:
 
 SETTINGS = [
     ("#", {}, {"trainable_token_pos": "flexible"}),
-    ("#train_size=1400&weight_decay=0&change=17", {"train_size": 1400, "weight_decay": 0}, {"disable_causal_mask": True}),
+    ("#train_size=99&weight_decay=0&change=17", {"train_size": 99, "weight_decay": 0}, {"disable_causal_mask": True}),
     ("#label_noise=0.1&num_epochs=3&change=pad-mask", {"label_noise": 0.1, "num_epochs": 3}, {"mask_padding": True}),
     ("#change=learning_rate&value=0.01", {}, {"learning_rate": 0.01}),
     ("#change=train_size&value=100", {}, {"train_size": 100}),
@@ -183,7 +208,7 @@ WRONG = [
     (", one", "Line 1 has no label."),
     ("ham,", "Line 1 has no text."),
     ("ham, a <|endoftext|>", "Line 1 contains <|endoftext|>, which marks the end of a text."),
-    ("\n".join(f"ham, {i}" for i in range(5000)), "There are 5,000 lines: this page takes at most 2,000, the package any number."),
+    ("\n".join(f"ham, {i}" for i in range(5000)), "There are 5,000 lines: this page takes at most 2,000"),
     ("\n".join(f"{k}, text" for k in "ab" * 9), "The class a has 9 messages: at least 10 of each are needed."),
     ("\n".join(f"{k}, text" for k in "ab" * 30), "There are 42 training messages, not 400: ask for fewer."),
     ("\n".join(f"{k}, {'word ' * 400}" for k in "ab" * 300), "The longest message has "),
@@ -194,11 +219,11 @@ def test_wrong_input_is_answered_in_words(visited: Open) -> None:
     page = visited()
     page.click(".tune-own summary")
     for text, words in WRONG:
-        page.fill("textarea#tune-own", text)
+        put_own(page, text)
         page.click("#tune-go")
-        assert page.inner_text("#tune-wrong").startswith(words)
+        assert page.inner_text("#tune-wrong")[:120].startswith(words)
         assert page.is_enabled("#tune-go")
-    page.fill("textarea#tune-own", "")
+    put_own(page, "")
     for field, value, words in (
         ("train_size", "1401", "The training messages must be a whole number from 16 to 1400."),
         ("num_epochs", "1.5", "The epochs must be a whole number from 1 to 20."),
@@ -215,30 +240,29 @@ def test_wrong_input_is_answered_in_words(visited: Open) -> None:
 
 
 def test_a_readers_own_messages_are_trained_on(visited: Open, tmp_path: Path, finetune: ModuleType) -> None:
-    frame = load_messages("pocket").train
-    frame = frame[frame.text.str.len() < 60][:60]
-    names = frame.label.map({0: "fine", 1: "a \"quoted\" one"})  # fmt: skip
-    page = visited("#train_size=40&num_epochs=1&change=16&seeds=3")
+    page = with_short(visited("#train_size=40&num_epochs=1&change=16&seeds=3"))
     page.click(".tune-own summary")
-    page.fill("textarea#tune-own", "\n".join(f"{k}, {text}" for k, text in zip(names, frame.text, strict=True)))
     with page.expect_download() as download:
         page.click("#tune-file")
     file = tmp_path / "messages.csv"
     download.value.save_as(file)
     page.click("#tune-go")
     rest(page)
-    [test] = [float(row["test"]) for row in exported(page) if row["side"] == "change" and row["seed"] == "123" and row["test"]]
-    e = finetune.start().but(train_size=40, num_epochs=1, dataset=str(file), trainable_token_pos="flexible", precision="fp32")
-    assert test == pytest.approx(oc.run(e, seed=123, device="cpu", progress=False).final["test"])
+    rows = [row for row in exported(page) if row["side"] == "change" and row["seed"] == "123"]
+    change = {"trainable_token_pos": "flexible", "dataset": str(file), "precision": "fp32"}
+    result = oc.run(finetune.start().but(train_size=40, num_epochs=1, **change), device="cpu", progress=False)
+    assert [float(row["test"]) for row in rows if row["test"]] == [pytest.approx(result.final["test"])]
+    losses = [float(row["train"]) for row in rows if row["what"] == "loss"]
+    np.testing.assert_allclose(losses, result.train_losses, atol=1e-3)
     assert page.inner_text("#tune-stored") == ""
-    assert "fine" not in page.url
+    assert "okay" not in page.url
 
 
 def test_little_is_loaded_before_train_is_pressed(visited: Open, own_page: Path) -> None:
     page = visited("")
-    names = page.evaluate("performance.getEntriesByType('resource').map((e) => new URL(e.name).pathname)")
-    assert names
-    assert [name for name in names if "pretrained" in name] == []
+    loaded = page.evaluate("[...document.scripts].map((script) => script.src)")
+    assert any(name.endswith("finetune/index.js") for name in loaded)
+    assert [name for name in loaded if "pretrained" in name] == []
     everything = [path for path in own_page.parent.rglob("*") if path.suffix in (".js", ".css", ".html")]
     assert sum(path.stat().st_size for path in everything if path.name != "pretrained.js") < 1e6
     assert sum(path.stat().st_size for path in everything) < 4e6
@@ -268,13 +292,12 @@ def test_what_a_browser_lacks_is_told(browser, own_page: Path) -> None:
 
 
 def test_nothing_moves_for_those_who_asked_for_it(visited: Open) -> None:
-    page = visited(QUICK, reduced_motion="reduce")
+    page = with_short(visited(QUICK, reduced_motion="reduce"))
     page.evaluate(
         """() => {
-          window.drawn = new Set();
-          const note = () => window.drawn.add(document.getElementById("tune-now").textContent.includes("seed"));
           window.redraws = 0;
-          new MutationObserver(() => { window.redraws++; }).observe(document.getElementById("tune-curves-1"), { childList: true });
+          const count = new MutationObserver(() => window.redraws++);
+          count.observe(document.getElementById("tune-curves-1"), { childList: true });
         }"""
     )
     page.click("#tune-go")
