@@ -115,7 +115,7 @@ const folder = new URL("finetune/", document.currentScript.src);
       { train, test } = data[3];
     const need = train.length + test.length + Math.min(40, data[3].val.length);
     const one = { thread, labels, need, setting: data[2], test: {}, right: {}, answers: {} };
-    Object.assign(one, { notes: {}, accuracies: {}, running: "", batches: [], read: 0 });
+    Object.assign(one, { notes: {}, batches: {}, accuracies: {}, running: "", read: 0 });
     thread.onerror = (event) => failed(event.message ?? "the thread could not be started");
     thread.onmessage = ({ data: event }) => heard(one, event);
     thread.postMessage({ run: data });
@@ -127,9 +127,9 @@ const folder = new URL("finetune/", document.currentScript.src);
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (kind === "error") return failed(event.message);
     if (kind === "end") return ended(one);
-    if (String(seed) !== one.running) Object.assign(one, { running: String(seed), batches: [] });
+    if (String(seed) !== one.running) Object.assign(one, { running: String(seed), batches: { ...one.batches, [seed]: [] } });
     if (kind === "read") one.read = event.ready;
-    if (kind === "batches") one.batches.push([event.step * 8 - 40, event.loss]);
+    if (kind === "batches") one.batches[seed].push([event.step * 8 - 40, event.loss]);
     if (kind === "losses") (one.notes[seed] ??= []).push([event.examples, event.train.loss, event.val.loss]);
     if (kind === "accuracies")
       (one.accuracies[seed] ??= []).push([event.epoch, event.train.accuracy, event.val.accuracy]);
@@ -156,10 +156,9 @@ const folder = new URL("finetune/", document.currentScript.src);
   function ended(one) {
     if (!(one.running in one.right)) {
       // it was stopped within a seed
-      delete one.notes[one.running];
-      delete one.accuracies[one.running];
+      for (const kept of [one.notes, one.batches, one.accuracies]) delete kept[one.running];
     }
-    Object.assign(one, { running: "", batches: [] });
+    one.running = "";
     if (--busy === 0) rest();
     draw();
   }

@@ -309,6 +309,7 @@ def test_for_the_projector_the_panel_stands_alone(visited: Open) -> None:
     page = visited("?present#change=3")
     assert page.evaluate("document.body.classList.contains('tune-present')")
     assert page.input_value("#tune-change") == "3"
+    assert page.is_visible("#tune-go")
     size = "parseFloat(getComputedStyle(document.getElementById('tune')).fontSize)"
     assert page.evaluate(size) > 1.3 * visited().evaluate(size)
 
