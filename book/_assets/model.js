@@ -1,6 +1,6 @@
 // The model: a GPT-2 of a few blocks that reads a message and says how likely it is spam.
 //
-// It is src/onechange/model.py once more, in plain JavaScript. The letters are the same:
+// It is src/onechange/gpt/model.py once more, in plain JavaScript. The letters are the same:
 //
 //   T  tokens of a message, padding included        H  heads
 //   C  channels, the width of the model             D  the size of a head, C / H

@@ -34,12 +34,10 @@ def _choose() -> tuple[str, str]:
         return "pocket", "there is no GPU here"
     from .data.messages import uci_file
     from .experiment.experiment import BASELINE
-    from .gpt.tokenizer import tokenizer_for
-    from .gpt.weights import weights_file
 
     try:
-        weights_file(BASELINE.model_size)
-        tokenizer_for("gpt2")
+        model = BASELINE.but().checkpoint  # found anew: what could not be had a minute ago may be here now
+        _ = model.file, model.tokenizer
         uci_file()
     except UsageError as error:
         return "pocket", str(error)

@@ -14,12 +14,14 @@ def test_the_table_of_rows_is_the_packages():
     assert readme_rows() in README
 
 
-def test_the_tree_has_a_line_for_every_module():
-    """Every module of the package stands in the tree, and nothing that is not there does."""
+def test_the_tree_has_a_line_for_every_wing():
+    """Every folder of the package stands in the tree, in the order of the floors, and no file that is not there."""
     tree = README[README.index("## What is where") :]
-    named = set(re.findall(r"\b(\w+\.py)\b", tree))
-    there = {path.name for path in (ROOT / "src" / "onechange").glob("*.py")} - {"__init__.py"}
-    assert named == there
+    package = ROOT / "src" / "onechange"
+    named = re.findall(r"^  (\w+)/ ", tree, re.M)
+    there = {path.name for path in package.iterdir() if path.is_dir() and any(path.iterdir())} - {"__pycache__"}
+    assert set(named) == there
+    assert set(re.findall(r"\b(\w+\.py)\b", tree)) <= {path.name for path in package.rglob("*.py")}
 
 
 def test_every_make_target_it_names_exists():

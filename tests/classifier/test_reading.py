@@ -21,7 +21,6 @@ from onechange.gpt import model
 from onechange.gpt.tokenizer import END
 from onechange.training.prefix import Reader, build
 from onechange.training.result import Result
-from onechange.training.train import tokenizer_of
 
 TEXT = "You have WON a free phone! 😀 Reply now"
 LENGTH = 30  # what messages are padded and cut to
@@ -54,7 +53,7 @@ def reader(toy: Path) -> Callable[..., Classifier]:
         with torch.no_grad():
             for parameter in made.head.parameters():
                 parameter.mul_(8)
-        return Classifier(made, e, tokenizer_of(e), ("ham", "spam"), LENGTH)
+        return Classifier(made, e, e.checkpoint.tokenizer, ("ham", "spam"), LENGTH)
 
     return make
 

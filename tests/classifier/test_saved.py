@@ -121,7 +121,7 @@ def test_transformers_loads_the_trunk(base: Experiment, texts: list[str], tmp_pa
 def test_a_saved_model_can_be_finetuned_again(lora: Result, three_classes: Path, tmp_path: Path) -> None:
     """A folder of ours is a model folder like any other."""
     folder = save(lora, tmp_path / "model", merge=True)
-    trunk = GPT(read_config(str(folder)))
+    trunk = GPT(read_config(folder))
     load_weights(trunk, folder / "model.safetensors")
     again = run(Experiment(str(folder), dataset=str(three_classes), num_epochs=1), progress=False)
     assert set(again.final) == {"train", "val", "test"}

@@ -647,7 +647,7 @@ def test_a_full_disk_while_saving(
     if how == "weights":
         monkeypatch.setattr("onechange.classifier.saved.save_file", full_in_rust)
     else:
-        monkeypatch.setattr("onechange.saved.json.dumps", full)
+        monkeypatch.setattr("onechange.classifier.saved.json.dumps", full)
     assert main(["run", "--model_size", str(toy), "--save", "model", *SMALL]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -712,14 +712,13 @@ def test_no_padding_with_several_messages_in_a_batch(toy: Path) -> None:
 def test_no_padding_reads_each_message_at_its_own_end(toy: Path) -> None:
     """A message alone, without any padding, gives the probabilities that it had among others."""
     from onechange.data.messages import load_messages
-    from onechange.training.train import tokenizer_of
 
     e = Experiment(str(toy), dataset="pocket", no_padding=True, batch_size=4, train_size=16, num_epochs=1)
     result = run(e, progress=False)
     texts = load_messages("pocket").test.text[:25]
     with torch.no_grad():
         for text, expected in zip(texts, result.test_probabilities, strict=False):
-            logits = result.model(torch.tensor([tokenizer_of(e).encode(text)]))[0, -1]
+            logits = result.model(torch.tensor([e.checkpoint.tokenizer.encode(text)]))[0, -1]
             assert np.allclose(logits.softmax(0), expected, atol=1e-5)
 
 

@@ -17,7 +17,7 @@ from onechange.evidence.studies import STUDIES, make
 from onechange.evidence.study import Store
 from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import TABLE, row_of
-from onechange.gpt.weights import hash_of
+from onechange.gpt.checkpoint import find
 from onechange.support.package import RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_a_stored_result_is_of_an_experiment_that_exists(name: str) -> None:
         assert runs.experiment == Experiment(**today.to_dict())
         assert runs.made["messages_sha256"] == (UCI_FILE if today.dataset == "uci" else messages_digest("pocket"))
         if not runs.fixed and today.weights == "pretrained" and today.scale == "pocket":
-            assert runs.made["weights_sha256"] == hash_of(today.model_size)
+            assert runs.made["weights_sha256"] == find(today.model_size).digest
 
 
 @each_study

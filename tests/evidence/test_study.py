@@ -27,7 +27,7 @@ from onechange.cli.main import main
 from onechange.evidence import study
 from onechange.evidence.study import Job, Store, jobs_of, run_study, table_rows, workers_for
 from onechange.evidence.summary import by_setting, summary
-from onechange.gpt.weights import learning_rate_of
+from onechange.gpt.checkpoint import find
 from onechange.training.result import Result
 
 COLUMNS = ["row", "title", "model", "train", "val", "test", "sd", "low", "high", "seeds"]
@@ -416,7 +416,7 @@ def test_settings_are_not_mixed() -> None:
 def test_the_ladder_is_one_setting() -> None:
     """Rows 1 and 6 to 8 name four sizes and belong into one table."""
     sizes = {1: "pocket-small", 6: "pocket-medium", 7: "pocket-large", 8: "pocket-xl"}
-    experiments = {row: {"model_size": size, "learning_rate": learning_rate_of(size)} for row, size in sizes.items()}
+    experiments = {row: {"model_size": size, "learning_rate": find(size).learning_rate} for row, size in sizes.items()}
     records = [made_up(row, experiment=changes) for row, changes in experiments.items()]
     records += [made_up(2, experiment={"trainable_token_pos": "first"})]
     ((title, group),) = by_setting(records)

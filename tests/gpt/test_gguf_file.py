@@ -83,7 +83,7 @@ def test_logits_equal_those_that_transformers_reads(kind: str, tmp_path: Path) -
     path = write(tmp_path / "x.gguf", kind)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
     convert(path, tmp_path)
-    ours = network(read_config(str(tmp_path)))
+    ours = network(read_config(tmp_path))
     load_weights(ours, tmp_path / "model.safetensors")
     assert (ours.config.context_length, ours.config.vocab_size) == (50, len(TOKENS))
     ids = torch.randint(len(TOKENS), (3, 11), generator=torch.Generator().manual_seed(0))

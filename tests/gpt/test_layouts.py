@@ -67,10 +67,9 @@ def test_a_llama_that_is_not_computed_here(words: dict, why: str, folder: Path, 
 def test_words_that_say_the_usual(folder: Path) -> None:
     """Heads that share nothing and positions of the usual base need not be named; newer files have a table for them."""
     config(folder, num_key_value_heads=..., rope_theta=..., rms_norm_eps=..., rope_scaling=..., head_dim=8)
-    assert read_config(str(folder)) == LlamaConfig(4096, 160, 32, 4, 3, n_groups=4, hidden_dim=48, norm_eps=1e-6)
+    assert read_config(folder) == LlamaConfig(4096, 160, 32, 4, 3, n_groups=4, hidden_dim=48, norm_eps=1e-6)
     config(folder, rope_parameters={"rope_type": "default", "rope_theta": 7.0})
-    read_config.cache_clear()
-    shape = read_config(str(folder))
+    shape = read_config(folder)
     assert isinstance(shape, LlamaConfig)
     assert shape.rope_base == 7.0
 
@@ -86,10 +85,10 @@ def test_weights_that_do_not_fit(change: Callable, why: str, folder: Path) -> No
     """A tensor that is missing, or of another shape."""
     tensors(folder, change)
     with pytest.raises(UsageError, match=why):
-        load_weights(network(read_config(str(folder))), folder / "model.safetensors")
+        load_weights(network(read_config(folder)), folder / "model.safetensors")
 
 
 def test_names_with_and_without_the_language_model(folder: Path) -> None:
     """``model.`` stands before the names in a file of the whole language model."""
     tensors(folder, lambda t: t.update({f"model.{name}": t.pop(name) for name in list(t)}))
-    load_weights(network(read_config(str(folder))), folder / "model.safetensors")
+    load_weights(network(read_config(folder)), folder / "model.safetensors")

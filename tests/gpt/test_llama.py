@@ -56,7 +56,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         torch.nn.init.normal_(parameter, 0.0, 0.3, generator=generator)
     folder = tmp_path_factory.mktemp("hf")
     theirs.save_pretrained(folder)
-    ours = network(read_config(str(folder)))
+    ours = network(read_config(folder))
     load_weights(ours, folder / "model.safetensors")
     assert isinstance(ours, Llama)
     return ours, theirs
@@ -96,7 +96,7 @@ def test_hugging_face_reads_what_we_write(pair: tuple, tmp_path: Path) -> None:
     ids = some_ids(2, 7)
     hidden = theirs.eval()(ids).last_hidden_state
     torch.testing.assert_close(hidden @ ours.tok_emb.weight.T, ours(ids), rtol=1e-4, atol=1e-4)
-    assert read_config(str(tmp_path)) == ours.config
+    assert read_config(tmp_path) == ours.config
     again = network(ours.config)
     load_weights(again, tmp_path / "model.safetensors")
     assert all(torch.equal(p, again.get_parameter(name)) for name, p in ours.named_parameters())

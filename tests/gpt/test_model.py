@@ -54,7 +54,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         torch.nn.init.normal_(parameter, 0.0, 0.3, generator=generator)
     folder = tmp_path_factory.mktemp("hf")
     theirs.save_pretrained(folder)
-    ours = GPT(read_config(str(folder)))
+    ours = GPT(read_config(folder))
     load_weights(ours, folder / "model.safetensors")
     return ours, theirs, folder
 
@@ -80,7 +80,7 @@ def test_hugging_face_reads_what_we_write(pair: tuple, tmp_path: Path) -> None:
     assert not report["unexpected_keys"]
     ids = some_ids(2, 7)
     torch.testing.assert_close(theirs.eval()(ids).logits, ours(ids), rtol=1e-4, atol=1e-4)
-    assert read_config(str(tmp_path)) == ours.config
+    assert read_config(tmp_path) == ours.config
 
 
 def test_round_trip_through_hugging_face_is_exact(pair: tuple, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_weights_are_those_that_transformers_reads(real_smollm2: Path) -> None:
 
 def load(folder: Path) -> GPT:
     with torch.device("meta"):
-        model = network(read_config(str(folder)))
+        model = network(read_config(folder))
     load_weights(model, folder / "model.safetensors")
     return model
 

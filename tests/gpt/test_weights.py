@@ -16,9 +16,10 @@ from safetensors.numpy import load_file, save_file
 from onechange import ROWS, UsageError
 from onechange.experiment.experiment import Experiment
 from onechange.gpt import weights
+from onechange.gpt.checkpoint import find
 from onechange.gpt.layouts import layout_of
 from onechange.gpt.model import GPT
-from onechange.gpt.weights import MODELS, hash_of, load_weights, read_config, shape_of, weights_file
+from onechange.gpt.weights import MODELS, load_weights, read_config
 from onechange.support.cache import sha256
 from onechange.training import prefix
 
@@ -38,8 +39,8 @@ PINNED = {  # SHA-256 of model.safetensors
 @pytest.mark.parametrize("row", TRAINABLE)
 def test_trainable_parameters_of_the_table(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row trains as many numbers as the published one, at its true size (shapes only, nothing is stored)."""
-    monkeypatch.setattr(prefix, "load_weights", lambda model, path: None)
-    monkeypatch.setattr(prefix, "weights_file", lambda model_size: None)
+    monkeypatch.setattr("onechange.gpt.checkpoint.load_weights", lambda model, path: None)
+    monkeypatch.setattr("onechange.gpt.checkpoint.Checkpoint.file", None)
     with torch.device("meta"):
         model = prefix.build(ROWS[row], 2)
     assert all(p.is_meta for p in model.parameters())
@@ -71,7 +72,7 @@ def test_the_hub_is_asked_for_one_pinned_file(
     monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path))
     name = Experiment(model_size=size).model_size
     with pytest.raises(UsageError, match="wrong SHA-256") as caught:
-        weights_file(name)
+        _ = find(name).file
     assert asked == [(f"openai-community/{repo}", "model.safetensors", revision)]
     known = PINNED.get(size)
     assert known is None or MODELS[name].sha256 == known
@@ -90,8 +91,8 @@ def test_a_file_from_the_hub_is_hashed_once(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **kwargs: str(good))
     hashed = []
     monkeypatch.setattr("onechange.support.cache.sha256", lambda path: hashed.append(path) or sha256(path))
-    assert weights_file("gpt2-small (124M)") == good
-    assert weights_file("gpt2-small (124M)") == good
+    assert find("gpt2-small (124M)").file == good
+    assert find("gpt2-small (124M)").file == good
     assert len(hashed) == 1
 
 
@@ -100,7 +101,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the Hub's client tries a few times
     with pytest.raises(UsageError) as caught:
-        weights_file("gpt2-small (124M)")
+        _ = find("gpt2-small (124M)").file
     text = str(caught.value)
     assert one_line(caught.value)
     for word in ("openai-community/gpt2", "model.safetensors", str(tmp_path / "elsewhere"), "pocket-small"):
@@ -190,7 +191,7 @@ def test_a_faulty_folder_is_refused_in_one_line(fault: str, folder: Path) -> Non
 def test_an_unknown_size_suggests_a_known_one() -> None:
     """A slip of the pen is answered with the nearest name, and the names there are."""
     with pytest.raises(UsageError, match="did you mean 'gpt2-smal") as caught:
-        shape_of("gpt2-smal")
+        find("gpt2-smal")
     assert "pocket-small" in str(caught.value)
 
 
@@ -199,15 +200,15 @@ def test_a_fault_does_not_outlive_its_mending(folder: Path) -> None:
     good = (folder / "config.json").read_text()
     (folder / "config.json").write_text("{}")
     with pytest.raises(UsageError):
-        read_config(str(folder))
+        read_config(folder)
     (folder / "config.json").write_text(good)
-    assert read_config(str(folder)).emb_dim == 32
+    assert read_config(folder).emb_dim == 32
 
 
 def test_the_weights_may_be_named_by_their_file(folder: Path) -> None:
     """The folder and its ``model.safetensors`` mean the same model."""
-    assert shape_of(str(folder / "model.safetensors")) == shape_of(str(folder))
-    assert weights_file(str(folder / "model.safetensors")) == weights_file(str(folder))
+    assert find(str(folder / "model.safetensors")).shape == find(str(folder)).shape
+    assert find(str(folder / "model.safetensors")).file == find(str(folder)).file
 
 
 @pytest.mark.parametrize("how", ["prefixed", "half precision"])
@@ -219,7 +220,7 @@ def test_other_ways_to_store_the_same(how: str, tmp_path: Path, toy: Path) -> No
     stored = {prefix + name: tensor.astype(kind) for name, tensor in plain.items()}
     stored["lm_head.weight"] = np.ones(3, np.float32)
     save_file(stored, tmp_path / "model.safetensors")
-    model, wanted = GPT(shape_of(str(toy))), GPT(shape_of(str(toy)))
+    model, wanted = GPT(find(str(toy)).shape), GPT(find(str(toy)).shape)
     load_weights(model, tmp_path / "model.safetensors")
     load_weights(wanted, toy / "model.safetensors")
     for name, parameter in model.named_parameters():
@@ -229,7 +230,7 @@ def test_other_ways_to_store_the_same(how: str, tmp_path: Path, toy: Path) -> No
 
 def test_the_layout_covers_every_parameter_once(toy: Path) -> None:
     """Our names are the model's, theirs are the file's; nothing is left out and nothing invented."""
-    config = shape_of(str(toy))
+    config = find(str(toy)).shape
     names = [ours for ours, _, _ in layout_of(config).names(config)]
     assert sorted(names) == sorted(name for name, _ in GPT(config).named_parameters())
     assert {theirs for _, theirs, _ in layout_of(config).names(config)} == set(hf_tensors((32, 4, 3), 4096, 160))
@@ -237,18 +238,18 @@ def test_the_layout_covers_every_parameter_once(toy: Path) -> None:
 
 def test_the_hash_follows_the_file(folder: Path) -> None:
     """The weights' hash is the file's own, also after the file has changed."""
-    before = hash_of(str(folder))
+    before = find(str(folder)).digest
     assert before == sha256(folder / "model.safetensors")
     spoil_weights(lambda tensors: tensors["wte.weight"].__imul__(2))(folder)
-    assert hash_of(str(folder)) == sha256(folder / "model.safetensors") != before
+    assert find(str(folder)).digest == sha256(folder / "model.safetensors") != before
 
 
 @pytest.mark.parametrize("size", [name for name, model in MODELS.items() if model.scale == "pocket"])
 def test_the_shipped_models_fit_their_name(size: str) -> None:
     """A pocket model in the package has the shape its name promises, and finite weights."""
-    assert read_config(str(weights.POCKET / size)) == MODELS[size].shape
+    assert read_config(weights.POCKET / size) == MODELS[size].shape
     model = GPT(MODELS[size].shape)
-    load_weights(model, weights_file(size))
+    load_weights(model, find(size).file)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
@@ -258,4 +259,4 @@ def test_a_pocket_size_that_does_not_ship_is_refused(tmp_path: Path, monkeypatch
     (tmp_path / "pocket-small" / "model.safetensors").touch()
     monkeypatch.setattr("onechange.gpt.weights.POCKET", tmp_path)
     with pytest.raises(UsageError, match=r"^pocket-xl is not in this release: .* has pocket-small$"):
-        weights_file("pocket-xl")
+        _ = find("pocket-xl").file

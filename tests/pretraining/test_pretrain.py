@@ -96,7 +96,7 @@ def test_a_model_folder_with_its_card_is_written(text, tmp_path):
     recipe = dataclasses.replace(TINY, passes=0.3)
     out = tmp_path / "model"
     card = main(recipe, [text], text, out, start=None, precision="fp32", compile=False, device="cpu")
-    model = GPT(read_config(str(out)))
+    model = GPT(read_config(out))
     load_weights(model, out / "model.safetensors")
     assert json.loads((out / "card.json").read_text()) == json.loads(json.dumps(card))
     assert card["bits_per_byte"] == pytest.approx(bits_per_byte(model, TEXT, pocket_encoding()), rel=1e-2)

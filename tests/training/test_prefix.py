@@ -28,7 +28,7 @@ from onechange.gpt.model import ALL, GPT, View
 from onechange.training import prefix, train
 from onechange.training.prefix import PrefixStore, Reader, build, frozen_blocks, logits_of, prepare
 from onechange.training.schedule import Look, Step, schedule
-from onechange.training.train import Autocast, Trainer, run, tokenizer_of
+from onechange.training.train import Autocast, Trainer, run
 
 Make = Callable[..., Experiment]
 
@@ -152,7 +152,7 @@ def trainer_of(e: Experiment, store: PrefixStore | None = None) -> Trainer:
     """A model and its splits, ready to step."""
     e = e.resolved()
     messages = few_messages("pocket")
-    tokens, _ = train._tokens(e, messages, tokenizer_of(e))
+    tokens, _ = train._tokens(e, messages)
     model = build(e, 2)
     store = store or PrefixStore()
     splits = {name: prepare(model, e, split, store, "fp32") for name, split in tokens.items()}
@@ -287,7 +287,7 @@ def test_hidden_padding_is_not_seen(side: str, causal: bool, make: Make) -> None
              trainable_token_pos=pos)  # fmt: skip
     trainer, index = trainer_of(e), np.arange(8)
     inputs = trainer.splits["val"]
-    tokens = train._tokens(e.resolved(), few_messages("pocket"), tokenizer_of(e))[0]["val"]
+    tokens = train._tokens(e.resolved(), few_messages("pocket"))[0]["val"]
     real = trainer.reader.real(torch.from_numpy(tokens.lengths), tokens.ids.size(1))
     assert real.sum() == tokens.lengths.sum()
     other = replace(inputs, x=torch.where(real, tokens.ids, 7), stage=0)
@@ -328,7 +328,7 @@ def test_averages_by_hand(kind: int | str, make: Make) -> None:
     """The mean of the logits: over the message's own tokens, or, in row 19, over the padding too."""
     trainer = trainer_of(make(kind))
     e, model = trainer.e, trainer.model
-    tokens, _ = train._tokens(e, few_messages("pocket"), tokenizer_of(e))
+    tokens, _ = train._tokens(e, few_messages("pocket"))
     split = tokens["train"]
     found = logits_of(model, trainer.reader, trainer.splits["train"], np.arange(8))
     for i in range(8):
@@ -375,7 +375,7 @@ def test_a_step_by_hand(row: int, make: Make) -> None:
     """One step is AdamW on the mean of the messages' own cross-entropies, computed here in the open."""
     e = make(row).resolved()
     trainer, by_hand = trainer_of(e), build(e, 2)
-    tokens, _ = train._tokens(e, few_messages("pocket"), tokenizer_of(e))
+    tokens, _ = train._tokens(e, few_messages("pocket"))
     split, chosen = tokens["train"], np.array([7, 2, 50])
     losses = []
     for i in chosen:
@@ -637,7 +637,7 @@ def test_what_a_result_holds(make: Make, outcome: Callable) -> None:
     assert result.losses.index.tolist() == result.steps == [0, 5, 10, 15]
     assert result.losses.examples.tolist() == [8, 48, 88, 128]
     assert result.accuracies.index.tolist() == [1, 2]
-    tokenizer = tokenizer_of(make(1))
+    tokenizer = make(1).checkpoint.tokenizer
     assert result.max_length == max(len(tokenizer.encode(text)) for text in few_messages("pocket").train.text[:64])
     assert result.n_trainable == sum(p.numel() for p in result.model.parameters() if p.requires_grad)
     assert result.environment["messages_sha256"] == few_messages("pocket").digest

@@ -14,7 +14,6 @@ from ..gpt.model import GPT, Block, View
 from ..support.errors import UsageError
 from ..training.prefix import Inputs, Reader, logits_of
 from ..training.result import Result
-from ..training.train import tokenizer_of
 from .saved import Classifier
 
 PIECES = 64  # messages to try at most when tokens are left out: what keeps a long message from taking minutes
@@ -60,7 +59,7 @@ def classifier(result: Result) -> Classifier:
     if result.model is None:
         raise UsageError("this result has no model: run it again, or load a saved one (onechange.classifier.saved)")
     e = result.experiment
-    return Classifier(result.model, e, tokenizer_of(e), result.classes, result.max_length)
+    return Classifier(result.model, e, e.checkpoint.tokenizer, result.classes, result.max_length)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,13 @@ from torch import nn
 
 from ..data.messages import check_message, encode
 from ..experiment.experiment import Experiment
-from ..gpt.layouts import layout_of, network
+from ..gpt.layouts import layout_of
 from ..gpt.lora import LoRALinear, add_lora, merge_lora, put
 from ..gpt.model import GPT
 from ..gpt.tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
-from ..gpt.weights import load_weights, read_config
 from ..support.errors import UsageError
 from ..training.prefix import Inputs, Reader, logits_of
 from ..training.result import Result
-from ..training.train import tokenizer_of
 
 
 def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
@@ -59,7 +57,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()
     }
 
-    tokenizer = tokenizer_of(result.experiment)
+    tokenizer = result.experiment.checkpoint.tokenizer
     about = {
         "experiment": result.experiment.to_dict(),
         "classes": list(result.classes),
@@ -91,7 +89,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
 
 def check_target(folder: str | Path, merge: bool, experiment: Experiment) -> Path:
     """Whether a run could be saved here, asked before it is made: the folder must be new or empty."""
-    folder = Path(folder).absolute()
+    folder = Path(folder).expanduser().absolute()
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UsageError(f"{folder} exists already")
     there = next(parent for parent in folder.parents if parent.exists())
@@ -159,7 +157,7 @@ def load(folder: str | Path) -> Classifier:
     Raises:
         UsageError: if the folder is not one of those.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         about = json.loads((folder / "onechange.json").read_text())
         fields, classes, max_length = about["experiment"], tuple(about["classes"]), int(about["max_length"])
@@ -172,18 +170,14 @@ def load(folder: str | Path) -> Classifier:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'onechange.json'} cannot be read: {error}") from None
-    shape = replace(read_config(str(folder.resolve())), causal=not e.disable_causal_mask)
-    with torch.device("meta"):
-        model = network(shape)
-    path = folder / "model.safetensors"
-    load_weights(model, path)
+    model, path = e.checkpoint.load(causal=not e.disable_causal_mask), e.checkpoint.file
     with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
-        model.head = nn.Linear(shape.emb_dim, len(classes))
+        model.head = nn.Linear(model.config.emb_dim, len(classes))
         if e.uses_lora and not merged:
             add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling, layers=e.lora_layers)
     _load_rest(model, path)
     tokenizer = tokenizer_for(
-        "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, shape.vocab_size
+        "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, model.config.vocab_size
     )
     return Classifier(model.requires_grad_(False).eval(), e, tokenizer, classes, max_length)
 

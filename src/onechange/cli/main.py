@@ -96,11 +96,12 @@ class Predict:
             raise UsageError("give messages or --file, not both")
         if self.text:
             return list(self.text)
-        if self.file and not self.file.is_file():
-            raise UsageError(f"{self.file} is not there")
+        piped = self.file is None or str(self.file) == "-"
         try:
-            raw = self.file.read_bytes() if self.file else sys.stdin.buffer.read()
+            raw = sys.stdin.buffer.read() if self.file is None or piped else self.file.expanduser().read_bytes()
             lines = raw.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
+        except (FileNotFoundError, IsADirectoryError):
+            raise UsageError(f"{self.file} is not there, or is a folder") from None
         except UnicodeDecodeError as error:
             raise UsageError(f"{self.file or 'standard input'} is not valid UTF-8 (byte {error.start})") from None
         if not lines:
@@ -113,14 +114,17 @@ class Cache:
     """Say where downloads are kept and what is there, or clear it."""
 
     clear: bool = False
-    """Delete everything in the cache."""
+    """Delete what onechange put into the cache."""
 
     def __call__(self) -> int:
         from ..support import cache
 
         print(cache.root())
         if self.clear:
-            print(f"freed {cache.clear() / 1e6:.1f} MB")
+            freed, left = cache.clear()
+            print(f"freed {freed / 1e6:.1f} MB")
+            if left:
+                print(f"left, since onechange did not put it there: {', '.join(left)}")
             return 0
         for name, size in cache.contents():
             print(f"{size / 1e6:10.1f} MB  {name}")
@@ -214,7 +218,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"onechange {__version__}")
         return 0
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # ± on a terminal that has none
+        # UTF-8 into a file or a pipe, whatever the code page; ± as ? on a terminal that has none.
+        terminal = sys.stdout.isatty()
+        sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="replace")
     try:
         status = parse(argv)()
         sys.stdout.flush()

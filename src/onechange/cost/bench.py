@@ -31,7 +31,6 @@ import tyro
 from ..data.messages import Tokens
 from ..experiment.experiment import BASELINE, Experiment
 from ..experiment.rows import TABLE, parse_rows
-from ..gpt.weights import shape_of
 from ..support.errors import UsageError
 from ..support.files import write_atomically
 from ..training.device import choose_device, choose_precision, product_rate
@@ -104,7 +103,7 @@ def _trainer(
     import transformers
     from transformers import Trainer as HFTrainer
 
-    shape = shape_of(e.model_size)
+    shape = e.checkpoint.shape
     assert e.learning_rate is not None
     config = transformers.GPT2Config(
         vocab_size=shape.vocab_size, n_positions=shape.context_length, n_embd=shape.emb_dim, n_layer=shape.n_layers,

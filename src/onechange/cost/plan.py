@@ -20,15 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.messages import load_messages, uci_is_here
 from ..experiment.experiment import Experiment
-from ..gpt import smollm2
-from ..gpt.tokenizer import gpt2_files_are_here
-from ..gpt.weights import shape_of
 from ..support.errors import UsageError
 from ..training.device import Autocast, choose_device, choose_precision, matrix_products
 from ..training.memory import RUNTIME, Memory, Sketch, Split, free_memory, memory_of, nearest_that_fits, per_block
 from ..training.prefix import CHUNK_TOKENS, EVALUATED, Reader
 from ..training.schedule import Look, Step, schedule
-from ..training.train import _tokens, tokenizer_of
+from ..training.train import _tokens
 
 UCI_SPLIT = {"train": 1045, "val": 149, "test": 300}
 SMOLLM2_LENGTHS = [2, 7, 9, 10, 12, 15, 18, 21, 26, 31, 37, 41, 45, 48, 52, 56, 59, 63, 67, 72, 120]
@@ -45,10 +42,8 @@ def lengths_of(e: Experiment) -> tuple[dict[str, np.ndarray], int, str]:
     """Tokens of every message by split, what they are padded to, and, where they are not here, what was assumed."""
     e = e.resolved()
     assert e.dataset is not None
-    ours = e.scale == "pocket" or shape_of(e.model_size).vocab_size != 50257
-    tokenizer_is_here = smollm2.is_here() if e.scale == "smollm2" else ours or gpt2_files_are_here()
-    if (e.dataset != "uci" or uci_is_here()) and tokenizer_is_here:
-        tokens, _ = _tokens(e, load_messages(e.dataset, e.seed, e.balance, e.resplit), tokenizer_of(e))
+    if (e.dataset != "uci" or uci_is_here()) and e.checkpoint.tokenizer_is_here:
+        tokens, _ = _tokens(e, load_messages(e.dataset, e.seed, e.balance, e.resplit))
         T = max(split.ids.size(1) for split in tokens.values())
         return {name: split.lengths for name, split in tokens.items()}, T, ""
     counts = UCI_SPLIT | ({} if e.train_size is None else {"train": e.train_size})
@@ -59,7 +54,7 @@ def lengths_of(e: Experiment) -> tuple[dict[str, np.ndarray], int, str]:
         name: rng.permutation(np.interp(np.linspace(0, 1, n), ventiles, recorded).astype(int))
         for name, n in counts.items()
     }
-    limit = shape_of(e.model_size).context_length
+    limit = e.checkpoint.shape.context_length
     named = {"longest_training_example": max(recorded), "model_context_length": limit}
     asked = named[e.context_length] if isinstance(e.context_length, str) else e.context_length
     T = max(recorded) if e.no_padding else asked

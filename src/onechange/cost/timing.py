@@ -15,7 +15,6 @@ import torch
 
 from ..data.messages import Tokens
 from ..experiment.experiment import Experiment
-from ..gpt.weights import shape_of
 from ..training.device import Autocast, matrix_products
 from ..training.prefix import build, prepare
 from ..training.schedule import Step
@@ -30,7 +29,7 @@ WARM = 3
 def messages_of(e: Experiment, n: dict[str, int] | None = None) -> dict[str, Tokens]:
     """Random tokens with the lengths of an experiment's messages, ``n`` of each split or all of them."""
     (lengths, T, _), splits = lengths_of(e), {}
-    rng, V = np.random.default_rng(0), shape_of(e.model_size).vocab_size
+    rng, V = np.random.default_rng(0), e.checkpoint.shape.vocab_size
     for name, every in lengths.items():
         some = every[: n[name] if n else None]
         ids = torch.from_numpy(rng.integers(0, V - 1, (len(some), T)))

@@ -116,6 +116,8 @@ def uci_is_here() -> bool:
     return (root() / UCI_MEMBER).exists() or any(root().glob("*.zip"))
 
 
+RUN = 20_000  # letters or blanks in a row: byte-level tokenizers take minutes over more, or break
+
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".tsv": lambda path: pd.read_csv(
         path, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False, index_col=False
@@ -209,6 +211,12 @@ def check_message(text: str, where: str = "the message") -> None:
     """Raise :class:`UsageError` for a message without a token or with the end mark in it."""
     if not text.strip():
         raise UsageError(f"{where} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that a shell handed on as they were
+        raise UsageError(f"{where} is not valid UTF-8") from None
+    if len(text) > RUN and max(map(len, re.findall(r"\s+|\S+", text))) > RUN:
+        raise UsageError(f"{where} has more than {RUN:,} blanks, or letters without a blank, in a row")
     if END in text:
         raise UsageError(f"{where} contains {END}, which marks the end of a text")
 

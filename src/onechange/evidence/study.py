@@ -25,7 +25,6 @@ from tqdm import tqdm
 from ..data.messages import load_messages, messages_digest, seen_in_training, with_wrong_labels
 from ..experiment.experiment import Experiment
 from ..experiment.rows import is_baseline, is_fixed, row_of
-from ..gpt.weights import folder_of, hash_of
 from ..support import package
 from ..support.errors import UsageError
 from ..support.files import write_atomically
@@ -33,7 +32,7 @@ from ..support.progress import progress_bar
 from ..training.device import choose_device, choose_precision
 from ..training.result import Result, environment
 from ..training.store import PrefixStore, shared
-from ..training.train import run_seeds, share, tokenizer_of
+from ..training.train import run_seeds, share
 
 
 class Store:
@@ -43,7 +42,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     def key(self, e: Experiment, device: str = "auto", method: str = "") -> str:
         """The name of a run: the experiment, the weights, the messages, the package's version.
@@ -56,8 +55,8 @@ class Store:
             e.to_dict()
             | {
                 "precision": choose_precision(e.precision, choose_device(device)),
-                "weights_sha256": hash_of(e.model_size) if e.weights == "pretrained" else None,
-                "tokenizer_sha256": _own_tokenizer(e),
+                "weights_sha256": e.checkpoint.digest if e.weights == "pretrained" else None,
+                "tokenizer_sha256": e.checkpoint.own_files,
                 "messages_sha256": messages_digest(e.dataset),
                 "version": package.__version__,
             }
@@ -69,11 +68,13 @@ class Store:
         return self.folder / f"{key}.json"
 
     def load(self, key: str) -> dict[str, Any] | None:
-        """A stored record, or ``None``."""
+        """A stored record; ``None`` where there is none, or where its file is empty, cut or not one of ours."""
         try:
-            return json.loads(self.path(key).read_text())
-        except FileNotFoundError:
+            record = json.loads(self.path(key).read_text(encoding="utf-8"))
+            Result.from_dict(record)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        return record if record.get("key") == key else None
 
     def save(self, key: str, record: dict[str, Any]) -> None:
         text = json.dumps(record, allow_nan=False)
@@ -101,14 +102,6 @@ class Store:
         if not records:
             raise UsageError(f"{self.folder} holds no results: onechange table --out {self.folder} makes some")
         return records
-
-
-def _own_tokenizer(e: Experiment) -> str | None:
-    """SHA-256 of what else decides a folder's numbers: its configuration and its tokenizer."""
-    if e.scale != "folder":
-        return None
-    files = [folder_of(e.model_size) / name for name in ("config.json", "tokenizer.json")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -306,7 +299,7 @@ def baseline_result(row: str, e: Experiment) -> Result:
     messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
     K = len(messages.classes)
     train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, K)
-    done = run_baseline(row, dataclasses.replace(messages, train=train), tokenizer_of(e))
+    done = run_baseline(row, dataclasses.replace(messages, train=train), e.checkpoint.tokenizer)
     made = environment(torch.device("cpu"), "fp32", done.setting, messages.digest)
     return Result(
         e, done.n_parameters, done.n_parameters, 0, messages.classes, made,

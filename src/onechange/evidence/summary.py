@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..experiment.experiment import BASELINE
 from ..experiment.rows import NAMED, TABLE, is_baseline, published, row_of
-from ..gpt.weights import MODELS, learning_rate_of
+from ..gpt.checkpoint import FOLDER_RATE
+from ..gpt.weights import MODELS
 from .intervals import accuracy
 from .runs import runs_of, stored
 
@@ -101,7 +102,8 @@ def _setting(record: dict[str, Any]) -> str:
     if e["dataset"] not in ("uci", "pocket"):
         messages += f" ({made['messages_sha256'][:8]})"
     words = [name, messages]
-    defaults = dataclasses.asdict(BASELINE) | {"learning_rate": learning_rate_of(e["model_size"])}
+    rate = model.learning_rate if model is not None else FOLDER_RATE
+    defaults = dataclasses.asdict(BASELINE) | {"learning_rate": rate}
     own = {*change, "model_size", "seed", "dataset", "precision"}
     words += [f"{name}={value}" for name, value in e.items() if name not in own and value != defaults.get(name)]
     return ", ".join([*words, made["precision"], f"onechange {made['onechange']}"])

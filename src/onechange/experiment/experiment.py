@@ -13,13 +13,14 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ..gpt.checkpoint import Checkpoint, find
 from ..gpt.layouts import layout_of
-from ..gpt.weights import MODELS, SCALES, learning_rate_of, shape_of
+from ..gpt.weights import MODELS, SCALES
 from ..support.errors import UsageError, nearest
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -146,7 +147,7 @@ class Experiment:
         """The experiment with its learning rate and messages filled in where they were left open."""
         if self.learning_rate is not None and self.dataset is not None:
             return self
-        rate = learning_rate_of(self.model_size) if self.learning_rate is None else self.learning_rate
+        rate = self.checkpoint.learning_rate if self.learning_rate is None else self.learning_rate
         own = "pocket" if self.scale == "pocket" else "uci"
         return self.but(learning_rate=rate, dataset=own if self.dataset is None else self.dataset)
 
@@ -168,6 +169,15 @@ class Experiment:
         """All fields, resolved, as plain values."""
         return dataclasses.asdict(self.resolved())
 
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The model, found once: its shape, files, tokenizer, and the rate that suits it.
+
+        Raises:
+            UsageError: if it is not there (any more).
+        """
+        return find(self.model_size)
+
     @property
     def scale(self) -> str:
         """``pocket``, ``gpt2``, ``smollm2``, or ``folder``."""
@@ -185,7 +195,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command that repeats this experiment, its learning rate spelled out."""
-        e = self if self.learning_rate is not None else self.but(learning_rate=learning_rate_of(self.model_size))
+        e = self if self.learning_rate is not None else self.but(learning_rate=self.checkpoint.learning_rate)
         return shlex.join(["onechange", "run", *e.flags])
 
     @property
@@ -208,11 +218,13 @@ class Experiment:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        size = str(self.model_size)
+        size = os.path.expanduser(str(self.model_size))
         short = {name.split(" ")[0]: name for name in MODELS}
-        put("model_size", short.get(size, size))
-        if isinstance(self.dataset, os.PathLike):
-            put("dataset", os.fspath(self.dataset))
+        if not os.path.exists(size):  # the Hub's own name for the smallest; a folder of that name is meant as itself
+            short["gpt2"] = next(iter(MODELS))
+        put("model_size", short.get(size.removeprefix("openai-community/"), size))
+        if isinstance(self.dataset, str | os.PathLike):
+            put("dataset", os.path.expanduser(self.dataset))
         if isinstance(self.context_length, str) and re.fullmatch(r"[+-]?[0-9]+", self.context_length):
             put("context_length", int(self.context_length))
         for name in ("lora_alpha", "learning_rate", "weight_decay", "label_noise"):
@@ -258,7 +270,7 @@ class Experiment:
             )
 
     def _check_combinations(self) -> None:
-        shape = shape_of(self.model_size)  # raises for an unknown size or an unusable folder
+        shape = self.checkpoint.shape  # raises for an unknown size or an unusable folder
         if isinstance(self.context_length, int) and self.context_length > shape.context_length:
             raise UsageError(f"context_length {self.context_length} is more than the model's {shape.context_length}")
         if self.uses_lora and self.lora_rank > shape.emb_dim:
@@ -288,6 +300,8 @@ class Experiment:
             for name, value in (("trainable_layers", "biases"), ("weights", "random_gpt2")):
                 if getattr(self, name) == value:
                     raise UsageError(f"{name} {value} is GPT-2's alone: a {layout_of(shape).name} has no such thing")
+        if self.padding_side == "left" and self.trainable_token_pos == "first" and not self.no_padding:
+            raise UsageError("the first token is padding with padding_side left: trainable_token_pos must be last")
         if self.ignore_index in (0, 1):
             raise UsageError(
                 f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..support.cache import check, missing, root, sha256
-from ..support.errors import UsageError, nearest
+from ..support.errors import UsageError
 from ..support.package import POCKET
 from . import smollm2
 from .layouts import LAYOUTS, layout_of
@@ -70,41 +70,9 @@ SCALES = tuple(dict.fromkeys(model.scale for model in MODELS.values()))
 """The ladders."""
 
 
-def learning_rate_of(model_size: str) -> float:
-    """The rate that suits a model: its own, or 5e-5 for a folder."""
-    return MODELS[model_size].learning_rate if model_size in MODELS else 5e-5
-
-
-def shape_of(model_size: str) -> GPTConfig:
-    """The shape of a model, without downloading anything.
-
-    Raises:
-        UsageError: if ``model_size`` is neither a known name nor a usable folder.
-    """
-    if model_size in MODELS:
-        return MODELS[model_size].shape
-    path = Path(model_size)
-    if path.is_file() and path.suffix != ".safetensors":
-        raise UsageError(f"{path} is not a checkpoint: name a folder, or its model.safetensors")
-    if not path.exists():
-        known = [*MODELS, *(name.split(" ")[0] for name in MODELS)]
-        raise UsageError(
-            f"there is no model {model_size!r}{nearest(model_size, known)}: use one of "
-            f"{', '.join(name.split(' ')[0] for name in MODELS)}, or a folder with config.json and model.safetensors"
-        )
-    return read_config(str(folder_of(model_size).resolve()))
-
-
-def folder_of(model_size: str) -> Path:
-    """The folder of a checkpoint, whether the folder or its ``model.safetensors`` was named."""
-    path = Path(model_size)
-    return path.parent if path.is_file() else path
-
-
-@cache
-def read_config(folder: str) -> GPTConfig:
+def read_config(folder: Path) -> GPTConfig:
     """``config.json`` of a checkpoint, or a clear line on why it is neither a GPT-2's nor a Llama's."""
-    path = Path(folder) / "config.json"
+    path = folder / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         model_type = raw.get("model_type", "gpt2")
@@ -124,36 +92,33 @@ def read_config(folder: str) -> GPTConfig:
     return shape
 
 
-def weights_file(model_size: str) -> Path:
-    """The safetensors file of a model, downloaded and checked if need be.
+def of_pocket(name: str) -> Path:
+    """The file of a pocket model, in the package.
 
     Raises:
-        UsageError: if it is missing, cannot be downloaded, or has the wrong hash.
+        UsageError: if this release does not ship it.
     """
-    model = MODELS.get(model_size)
-    if model is not None and model.repo:
-        return _from_hub(model)
-    if model_size == smollm2.NAME:
-        return smollm2.folder() / "model.safetensors"
-    path = (POCKET / model_size if model is not None else folder_of(model_size)) / "model.safetensors"
-    if model is not None and not path.is_file():
-        shipped = ", ".join(name for name in MODELS if (POCKET / name / "model.safetensors").is_file())
-        raise UsageError(f"{model_size} is not in this release: of the pocket family it has {shipped}")
+    path = POCKET / name / "model.safetensors"
     if not path.is_file():
-        raise UsageError(f"{path} is not there: a model folder holds config.json and model.safetensors")
+        shipped = ", ".join(name for name in MODELS if (POCKET / name / "model.safetensors").is_file())
+        raise UsageError(f"{name} is not in this release: of the pocket family it has {shipped}")
     return path
 
 
-def _from_hub(model: Model) -> Path:
+def from_hub(model: Model) -> Path:
+    """The file of a model on the Hub, downloaded and checked if need be.
+
+    Raises:
+        UsageError: if it cannot be had or has the wrong hash.
+    """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # what goes wrong is said below, once
     place = root() / "hub"
     try:
         path = Path(hf_hub_download(model.repo, "model.safetensors", revision=model.revision, cache_dir=place))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # whatever a server, a proxy or a mirror does: the client's errors share no other class
         if isinstance(error, OSError) and error.errno == 28:
             raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
         raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
@@ -172,22 +137,18 @@ def _hub_sha256(model: Model, blob: Path) -> str:
     if len(blob.name) == 64:
         return blob.name
     url = hf_hub_url(model.repo, "model.safetensors", revision=model.revision)
-    return str(get_hf_file_metadata(url).etag)
+    try:
+        return str(get_hf_file_metadata(url).etag)
+    except Exception as error:  # as above
+        raise missing(
+            f"the SHA-256 of {model.repo}'s weights", f"{blob} cannot be checked; it", blob.parent, error
+        ) from None
 
 
 @cache
 def weights_hash(path: Path, size: int, changed: int) -> str:
     """SHA-256 of a weights file, once per state of the file."""
     return sha256(path)
-
-
-def hash_of(model_size: str) -> str:
-    """SHA-256 of a model's weights."""
-    path = weights_file(model_size)
-    if model_size in MODELS and MODELS[model_size].sha256:
-        return str(MODELS[model_size].sha256)  # checked when it came
-    stat = path.stat()
-    return weights_hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 def load_weights(model: GPT, path: Path) -> None:

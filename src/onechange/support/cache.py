@@ -20,6 +20,12 @@ from tqdm.auto import tqdm
 from .errors import UsageError
 from .files import write_atomically
 
+OURS = (
+    "hub", "tiktoken", "prefixes", ".prefix.*", "smollm2-*", ".smollm2-*",
+    "SMSSpamCollection", ".SMSSpamCollection.*", "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
+)  # fmt: skip
+"""What this package puts into its cache folder, half-written files too; anything else there is not touched."""
+
 OFFLINE_HELP = "the pocket models (--model_size pocket-small) and the pocket messages need no download"
 
 
@@ -76,15 +82,26 @@ def check(path: Path, digest: str, name: str | None = None) -> None:
         )
 
 
+def is_ours(path: Path) -> bool:
+    """Whether something right below the cache folder is a thing that this package puts there."""
+    return any(path.match(pattern) for pattern in OURS)
+
+
 def contents() -> list[tuple[str, int]]:
-    """Every file in the cache with its size in bytes (a link counts for nothing)."""
-    files = (p for p in sorted(root().rglob("*")) if p.is_file() and not p.is_symlink())
+    """Every file that this package put into the cache with its size in bytes (a link counts for nothing)."""
+    children = [child for child in sorted(root().iterdir()) if is_ours(child)] if root().is_dir() else []
+    files = (p for child in children for p in [child, *sorted(child.rglob("*"))] if p.is_file() and not p.is_symlink())
     return [(str(p.relative_to(root())), p.stat().st_size) for p in files]
 
 
-def clear() -> int:
-    """Remove everything in the cache; returns the bytes freed."""
-    freed = sum(size for _, size in contents())
-    for child in root().iterdir() if root().exists() else ():
-        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    return freed
+def clear() -> tuple[int, list[str]]:
+    """Remove what this package put into the cache; the bytes freed, and the names of what is somebody else's."""
+    freed, left = sum(size for _, size in contents()), []
+    for child in sorted(root().iterdir()) if root().is_dir() else ():
+        if not is_ours(child):
+            left.append(child.name)
+        elif child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
+    return freed, left

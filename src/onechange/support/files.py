@@ -18,6 +18,8 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     os.close(handle)
     try:
         write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())  # the bytes before the name: a power cut leaves the old file or the new one
         os.chmod(temporary, 0o644)  # a temporary file is its maker's alone
         os.replace(temporary, path)
     except BaseException:

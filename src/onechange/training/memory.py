@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..experiment.experiment import Experiment
 from ..gpt.layouts import network
 from ..gpt.model import GPT
-from ..gpt.weights import MODELS, GPTConfig, shape_of
+from ..gpt.weights import MODELS, GPTConfig
 from ..support.errors import UsageError
 from .device import choose_precision
 from .prefix import CHUNK_TOKENS, EVALUATED, Reader, _features, add_new_layers, frozen_blocks
@@ -32,7 +32,7 @@ RUNTIME = {"cpu": 0.4e9, "cuda": 0.6e9}  # bytes of the interpreter and PyTorch,
 
 def gpt_of(e: Experiment, blocks: int | None = None) -> GPT:
     """The model of an experiment, or one like it with ``blocks`` blocks, on the device of the context, unloaded."""
-    shape: GPTConfig = replace(shape_of(e.model_size), causal=not e.disable_causal_mask)
+    shape: GPTConfig = replace(e.checkpoint.shape, causal=not e.disable_causal_mask)
     return add_new_layers(network(shape if blocks is None else replace(shape, n_layers=blocks)), e, K)
 
 
@@ -171,7 +171,7 @@ def memory_of(
         limit: bytes of prefix outputs that are kept in memory.
     """
     messages, T = shape
-    split, C, place = Split.of(e), shape_of(e.model_size).emb_dim, "cuda" if device.type == "cuda" else "cpu"
+    split, C, place = Split.of(e), e.checkpoint.shape.emb_dim, "cuda" if device.type == "cuda" else "cpu"
     bf16 = choose_precision(e.precision, device) == "bf16"
     on, reader = e.prefix_cache == "on" and split.frozen > 0, Reader.of(e)
     width = 1 if reader.first and reader.causal and on else T

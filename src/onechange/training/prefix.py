@@ -23,7 +23,6 @@ from ..gpt.layouts import network
 from ..gpt.lora import add_lora
 from ..gpt.model import GPT, View, init_gpt2_, take
 from ..gpt.stacked import stack
-from ..gpt.weights import hash_of, load_weights, shape_of, weights_file
 from ..support.progress import progress_bar
 from .store import PrefixStore
 
@@ -42,16 +41,13 @@ def build(experiment: Experiment, n_classes: int) -> GPT:
 
 def trunk(experiment: Experiment) -> GPT:
     """The model without its head: pretrained, or random from the experiment's seed."""
-    shape = replace(shape_of(experiment.model_size), causal=not experiment.disable_causal_mask)
-    if experiment.weights != "pretrained":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(experiment.seed)
-            model = network(shape)  # PyTorch's default initialisation, in the order of construction
-            return init_gpt2_(model) if experiment.weights == "random_gpt2" else model
-    with torch.device("meta"):
-        model = network(shape)
-    load_weights(model, weights_file(experiment.model_size))
-    return model
+    causal = not experiment.disable_causal_mask
+    if experiment.weights == "pretrained":
+        return experiment.checkpoint.load(causal)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        model = network(replace(experiment.checkpoint.shape, causal=causal))  # PyTorch's default initialisation
+        return init_gpt2_(model) if experiment.weights == "random_gpt2" else model
 
 
 def add_new_layers(model: GPT, experiment: Experiment, n_classes: int) -> GPT:
@@ -257,10 +253,10 @@ def _keys(e: Experiment, tokens: Tokens, reader: Reader, stage: int, where: str)
 
     With a causal mask the outputs over padded messages hold those over the messages alone.
     """
-    trunk = hash_of(e.model_size) if e.weights == "pretrained" else f"{e.model_size}, {e.weights}, {e.seed}"
-    trunk = f"{trunk} {shape_of(e.model_size)}"  # the same file with other heads is another model
+    trunk = e.checkpoint.digest if e.weights == "pretrained" else f"{e.model_size}, {e.weights}, {e.seed}"
+    trunk = f"{trunk} {e.checkpoint.shape}"  # the same file with other heads is another model
     digest = tokens.digest
-    if stage > shape_of(e.model_size).n_layers:  # features depend on what is read, hidden states do not
+    if stage > e.checkpoint.shape.n_layers:  # features depend on what is read, hidden states do not
         return [(stage, trunk, digest, reader, where)]
     T = tokens.ids.size(1)
     own = (reader.own_end or reader.unpadded) and reader.causal and not reader.left

@@ -66,7 +66,7 @@ class Disk:
         except (SafetensorError, KeyError, TypeError, ValueError):  # damaged
             path.unlink(missing_ok=True)
             return None
-        except OSError:
+        except (OSError, RuntimeError):  # not there, or taken away while it was opened: torch's word for that
             return None
         return kept
 

@@ -15,10 +15,7 @@ from torch import Tensor
 
 from ..data.messages import Messages, Tokens, encode, load_messages, padded_length, seen_in_training, with_wrong_labels
 from ..experiment.experiment import Experiment
-from ..gpt import smollm2
 from ..gpt.model import GPT
-from ..gpt.tokenizer import Tokenizer, tokenizer_for
-from ..gpt.weights import folder_of, hash_of, shape_of
 from ..support.errors import UsageError
 from ..support.progress import progress_bar
 from .device import Autocast, choose_device, choose_precision, matrix_products
@@ -89,14 +86,6 @@ class Trainer:
         return means.mean(0), (logits.argmax(-1) == labels).sum(-1).cpu().double() / index.shape[-1], logits
 
 
-def tokenizer_of(e: Experiment) -> Tokenizer:
-    """The tokenizer that belongs to an experiment's model."""
-    if e.scale == "smollm2":
-        return tokenizer_for(e.scale, smollm2.folder(), shape_of(e.model_size).vocab_size)
-    folder = folder_of(e.model_size) if e.scale == "folder" else None
-    return tokenizer_for(e.scale, folder, shape_of(e.model_size).vocab_size)
-
-
 def run(
     experiment: Experiment,
     seed: int | None = None,
@@ -161,11 +150,10 @@ def run_seeds(
         return [run(e, checkpointing=checkpointing, **alone) for e in es]
     e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
-    tokenizer = tokenizer_of(e)
     assert e.dataset is not None
     messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
-    weights = hash_of(e.model_size) if e.weights == "pretrained" else e.weights
-    tokens, max_length = _tokens(e, messages, tokenizer)
+    tokens, max_length = _tokens(e, messages)  # small downloads first
+    weights = e.checkpoint.digest if e.weights == "pretrained" else e.weights
     seen = seen_in_training(messages.train[: e.train_size], messages.test)
 
     model = build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))
@@ -199,9 +187,9 @@ def run_seeds(
     return results
 
 
-def _tokens(e: Experiment, messages: Messages, tokenizer: Tokenizer) -> tuple[dict[str, Tokens], int]:
+def _tokens(e: Experiment, messages: Messages) -> tuple[dict[str, Tokens], int]:
     """The three splits as numbers, and the length they were padded to."""
-    limit = shape_of(e.model_size).context_length
+    limit, tokenizer = e.checkpoint.shape.context_length, e.checkpoint.tokenizer
     train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, len(messages.classes))
     if e.train_size is not None and e.train_size > len(messages.train):
         raise UsageError(
