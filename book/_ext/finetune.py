@@ -19,10 +19,9 @@ import onechange as oc
 from onechange.data.messages import load_messages
 from onechange.experiment.experiment import BASELINE, Experiment
 from onechange.experiment.rows import row_of
-from onechange.gpt.tokenizer import POCKET_RANKS
+from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
 from onechange.support.errors import UsageError
 from onechange.training.prefix import trunk
-from onechange.training.train import tokenizer_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from explore import joined, tables
@@ -80,7 +79,7 @@ def make(folder: Path) -> None:
     defaults = {name: value for name, value in Experiment().to_dict().items() if name in FIELDS}
     index = {
         "config": config | {"context_length": REACH},
-        "end": tokenizer_of(e).end,
+        "end": tokenizer_for("pocket").end,
         "ranks": POCKET_RANKS.read_text(encoding="ascii"),
         "classes": messages.classes,
         "messages": {name: [frame.label.tolist(), frame.text.tolist()] for name, frame in splits.items()},
