@@ -22,6 +22,7 @@ from pages import BUILD, PHONE, ROOT, load, need
 import onechange as oc
 from onechange.data.messages import load_messages
 from onechange.evidence.intervals import estimate
+from onechange.training.prefix import build
 
 BOOK = ROOT / "book"
 MINUTES = 240_000  # milliseconds to wait at most, on a busy machine
@@ -350,3 +351,17 @@ def test_the_index_is_json_and_says_what_is_stored(own_page: Path, finetune: Mod
         assert (kept["mean"], kept["seeds"]) == (pytest.approx(100 * d.mean), d.seeds)
     assert index["start"] == finetune.setting(finetune.start()) | {"dataset": None}
     assert "</" not in text
+
+
+def test_the_numbers_in_the_text_are_counted(finetune: ModuleType) -> None:
+    rows = {row: finetune.start().but(**change) for row, change in (("1", {}), ("3", finetune.row_of("3").change))}
+    trained = {row: sum(p.numel() for p in build(e, 2).parameters() if p.requires_grad) for row, e in rows.items()}
+    words = f"trains {trained['3']} numbers instead of {trained['1']:,}"
+    assert words in (BOOK / "lessons.md").read_text(encoding="utf-8")
+    assert words.replace("trains", "changes") in (BOOK / "finetune.md").read_text(encoding="utf-8")
+    form = (BOOK / "finetune.md").read_text(encoding="utf-8")
+    start = finetune.setting(finetune.start())
+    for name in ("train_size", "num_epochs", "learning_rate", "weight_decay", "label_noise"):
+        assert re.search(rf'id="tune-{name}".* value="{start[name]:g}"', form)
+    most = len(load_messages("pocket").train)
+    assert f'max="{most}"' in form
