@@ -137,9 +137,8 @@ const FIGURES = (() => {
         word(Math.min(x(kept.high) + 8, width - 50), y + 4, "stored"),
       );
     }
-    const marks = ticks(from, to, 6).map((points) =>
-      word(x(points), height - 4, signed(points).replace(".0", ""), "middle"),
-    );
+    const inside = ticks(from, to, 6).filter((points) => x(points) > 16 && x(points) < width - 16);
+    const marks = inside.map((points) => word(x(points), height - 4, signed(points).replace(".0", ""), "middle"));
     const title = `Difference in points, from ${skipped ? `${skipped + 1} seeds` : "one seed"} to all`;
     const told = kept ? ` Stored: ${signed(kept.mean)} [${signed(kept.low)}, ${signed(kept.high)}].` : "";
     put(

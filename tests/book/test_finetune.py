@@ -131,6 +131,10 @@ def test_train_stop_and_further_seeds_on_a_phone(visited: Open) -> None:
     page.click("#tune-stop")
     rest(page)
     done = finished(exported(page))
+    page.select_option("#tune-change", "17")  # another choice does not rename what was trained
+    assert page.inner_text("#tune-name-1") == "row 2, first token"
+    assert page.inner_text("#tune-verdict").startswith("row 2, first token")
+    page.select_option("#tune-change", "2")
     assert 2 <= len(done["baseline"]) < 100
     assert len(done["change"]) < 100
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

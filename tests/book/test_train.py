@@ -62,7 +62,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def in_chromium(browser) -> Iterator[Script]:
     """The same in Chromium."""
     page = browser.new_page()
