@@ -36,6 +36,7 @@ book: $(READY) $(SMOLLM2) ## the book, every notebook run, into _build/html
 	PIP_ARGS="$(PIP_ARGS)" $(PY) book/_ext/assets.py
 	$(PY) book/_ext/fresh.py
 	$(QUIET) $(PY) book/_ext/explore.py
+	$(QUIET) $(PY) book/_ext/finetune.py
 	$(QUIET) $(PY) book/_ext/execute.py
 	$(QUIET) $(VENV)/bin/jupyter-book build book -W -n --keep-going --all
 	@$(PY) -c 'import pathlib; print("\nThe book:", pathlib.Path("_build/html/index.html").resolve().as_uri())'

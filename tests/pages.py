@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,3 +36,14 @@ def need(what: object, reason: str) -> None:
     """Skip where something is not there, unless it has to be."""
     if not what:
         (pytest.fail if os.environ.get("ONECHANGE_BOOK") == "required" else pytest.skip)(reason)
+
+
+def in_node(path: Path, source: str) -> Any:
+    """What a JavaScript promise comes to: ``source`` is an expression behind any declarations, run from ``path``."""
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed")
+    path.write_text(f"{source}.then((x) => console.log(JSON.stringify(x)));", encoding="utf-8")
+    done = subprocess.run([node, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)

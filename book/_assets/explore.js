@@ -119,6 +119,7 @@
     if (i !== change) [change, base] = [i, change];
     compare();
     plot();
+    remember();
   }
 
   // Python's comparison of two rows, or its words why there is none. Only one of the two directions is stored.
@@ -386,6 +387,48 @@
     filter();
   }
 
+  const CHOICES = ["table", "home", "kind", "find", "x", "y"];
+
+  // What was chosen stands in the address, so that a link shows others the same.
+  function remember() {
+    const pairs = CHOICES.map((name) => [name, $(name).value]).filter(([, value]) => value);
+    const chosen = [["change", table.rows[change].row], ["base", table.rows[base].row]];
+    history.replaceState(null, "", `#${new URLSearchParams([...pairs, ...chosen])}`);
+  }
+
+  function recall() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const put = (name) => {
+      const before = $(name).value;
+      if (asked.has(name)) $(name).value = asked.get(name);
+      if ($(name).value === "" && asked.get(name)) $(name).value = before; // there is no such choice
+    };
+    put("table");
+    show();
+    CHOICES.slice(1).forEach(put);
+    const at = (name, otherwise) => {
+      const i = table.rows.findIndex(({ row }) => row === asked.get(name));
+      return i < 0 ? otherwise : i;
+    };
+    [change, base] = [at("change", change), at("base", base)];
+    compare();
+    filter();
+  }
+
+  // The listed rows as a table for other programs.
+  function csv() {
+    const quoted = (value) => (/[",]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    const names = Object.keys(table.rows[0].values);
+    const head = ["row", "title", "test_low", "test_high", ...names];
+    const lines = listed().map(({ row, title, values, intervals: { test } }) =>
+      [row, title, test.low, test.high, ...names.map((name) => values[name])].map((value) => quoted(`${value ?? ""}`)));
+    const text = [head, ...lines].map((line) => `${line.join(",")}\n`).join("");
+    const href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    const link = element("a", { download: "rows.csv", href });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(href), 1000);
+  }
+
   function start() {
     if (typeof EXPLORE === "undefined" || !EXPLORE.tables.length) {
       const text = "The results are not here: the command “make book” puts them into the page.";
@@ -396,26 +439,32 @@
     for (const [axis, first] of [["x", "seconds"], ["y", "test"]]) {
       $(axis).append(...Object.entries(QUANTITIES).map(([key, { name }]) => option(key, name)));
       $(axis).value = first;
-      $(axis).onchange = plot;
     }
-    $("table").onchange = show;
-    $("home").onchange = filter;
-    $("kind").onchange = filter;
-    $("find").oninput = filter;
+    const then = (act) => () => {
+      act();
+      remember();
+    };
+    for (const axis of ["x", "y"]) $(axis).onchange = then(plot);
+    $("table").onchange = then(show);
+    $("home").onchange = then(filter);
+    $("kind").onchange = then(filter);
+    $("find").oninput = then(filter);
+    $("csv").onclick = csv;
     $("rows").onkeydown = walk;
     const picked = () => {
       [change, base] = [Number($("change").value), Number($("base").value)];
       compare();
       plot();
     };
-    $("change").onchange = picked;
-    $("base").onchange = picked;
-    $("swap").onclick = () => {
+    $("change").onchange = then(picked);
+    $("base").onchange = then(picked);
+    $("swap").onclick = then(() => {
       [change, base] = [base, change];
       compare();
       plot();
-    };
-    show();
+    });
+    recall();
+    addEventListener("hashchange", () => location.hash.includes("=") && recall());
     let width = $("plot").clientWidth;
     new ResizeObserver(() => {
       if ($("plot").clientWidth === width) return;

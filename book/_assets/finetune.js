@@ -104,13 +104,21 @@ class Inputs {
     const { all, at, first, end } = framed(tokens, setting);
     const x = frozen.run(all, first, end);
     const seen = [...all.keys()].filter((t) => !setting.mask_padding || t === at || (t >= first && t < end));
-    const message = { label, own: seen.indexOf(at), n: floats(seen.length * C), x: floats(C) };
+    const [n, own] = [this.vectors(seen.length * C), seen.indexOf(at)];
+    const message = { label, own, n, x: this.whole ? new Float32Array(C) : floats(C) };
     message.x.set(x.subarray(at * C, (at + 1) * C));
     seen.forEach((t, i) => standardise(x, t * C, message.n, i * C, C));
     this.ready++;
     if (!this.whole) return message;
     this.whole.forward([message]); // the last block and the final norm are frozen too
     return { label, features: this.whole.features.slice(0, C) };
+  }
+
+  // Room for a message's vectors: its own, or, where only features are kept, the same for every message.
+  vectors(n) {
+    if (!this.whole) return floats(n);
+    this.shared ??= floats(this.setting.length * this.C);
+    return this.shared.subarray(0, n);
   }
 }
 
@@ -123,7 +131,8 @@ function room(config, setting, splits) {
     return sum + 1 + (setting.mask_padding ? Math.min(all.length, end - first + 1) : all.length);
   }, 0);
   const weights = (L + 5) * 13 * C * C, work = T * (T + 12 * C) + 2 * BATCH * (C * 20 + H * (T + 4 * C));
-  return 4 * (vectors * C + weights + work + 1e5);
+  const kept = setting.trainable_layers === "last_layer" ? T : vectors; // of the others features remain
+  return 4 * (kept * C + weights + work + 1e5);
 }
 
 // -- a run ---------------------------------------------------------------------------------------

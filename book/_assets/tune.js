@@ -104,7 +104,8 @@ const folder = new URL("finetune/", document.currentScript.src);
   }
 
   let sides = []; // { thread, notes, accuracies, right, running, batches, done, read, need }
-  let asked = ""; // the settings they have
+  let asked = ""; // the settings they have, and under which names
+  let told = { names: [], change: "" };
   let busy = 0; // sides at work
 
   function side(at, data) {
@@ -115,7 +116,7 @@ const folder = new URL("finetune/", document.currentScript.src);
       { train, test } = data[3];
     const need = train.length + test.length + Math.min(40, data[3].val.length);
     const one = { thread, labels, need, setting: data[2], test: {}, right: {}, answers: {} };
-    Object.assign(one, { notes: {}, accuracies: {}, running: "", batches: [], read: 0 });
+    Object.assign(one, { notes: {}, batches: {}, accuracies: {}, running: "", read: 0 });
     thread.onerror = (event) => failed(event.message ?? "the thread could not be started");
     thread.onmessage = ({ data: event }) => heard(one, event);
     thread.postMessage({ run: data });
@@ -127,9 +128,9 @@ const folder = new URL("finetune/", document.currentScript.src);
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (kind === "error") return failed(event.message);
     if (kind === "end") return ended(one);
-    if (String(seed) !== one.running) Object.assign(one, { running: String(seed), batches: [] });
+    if (String(seed) !== one.running) Object.assign(one, { running: String(seed), batches: { ...one.batches, [seed]: [] } });
     if (kind === "read") one.read = event.ready;
-    if (kind === "batches") one.batches.push([event.step * 8 - 40, event.loss]);
+    if (kind === "batches") one.batches[seed].push([event.step * 8 - 40, event.loss]);
     if (kind === "losses") (one.notes[seed] ??= []).push([event.examples, event.train.loss, event.val.loss]);
     if (kind === "accuracies")
       (one.accuracies[seed] ??= []).push([event.epoch, event.train.accuracy, event.val.accuracy]);
@@ -156,10 +157,9 @@ const folder = new URL("finetune/", document.currentScript.src);
   function ended(one) {
     if (!(one.running in one.right)) {
       // it was stopped within a seed
-      delete one.notes[one.running];
-      delete one.accuracies[one.running];
+      for (const kept of [one.notes, one.batches, one.accuracies]) delete kept[one.running];
     }
-    Object.assign(one, { running: "", batches: [] });
+    one.running = "";
     if (--busy === 0) rest();
     draw();
   }
@@ -200,6 +200,8 @@ const folder = new URL("finetune/", document.currentScript.src);
     if (key !== asked) {
       for (const { thread } of sides) thread.terminate();
       [sides, asked] = [[], key];
+      told = { names: names(), change: $("change").value };
+      title(told.names);
       $("now").textContent = "Loading the model \u2026";
       try {
         const tensors = await load();
@@ -247,7 +249,7 @@ const folder = new URL("finetune/", document.currentScript.src);
 
   // What the package has stored of this change, and whether it is the very same setting.
   function stored() {
-    const kept = FINETUNE.stored[$("change").value];
+    const kept = FINETUNE.stored[told.change];
     const [base] = sides.map(({ setting }) => setting);
     if (!kept || !base || base.dataset) return null;
     const all = FINETUNE.messages.train[0].length;
@@ -279,10 +281,10 @@ const folder = new URL("finetune/", document.currentScript.src);
       const last = found.at(-1);
       const kept = stored();
       const accuracies = sides.map(({ test }) => seeds.map((seed) => 100 * test[seed]));
-      FIGURES.dots($("dots"), names(), accuracies);
+      FIGURES.dots($("dots"), told.names, accuracies);
       FIGURES.forest($("forest"), found, kept);
       const tested = count(sides[0].labels.length, "test message");
-      const about = `${names()[1]} against the baseline, ${count(seeds.length, "seed")}, ${tested}`;
+      const about = `${told.names[1]} against the baseline, ${count(seeds.length, "seed")}, ${tested}`;
       const sure = last.low > 0 || last.high < 0 ? "the interval leaves out zero" : "the interval holds zero";
       $("verdict").replaceChildren(element("small", { textContent: about }), ` ${points(last)}: ${sure}`);
       $("stored").textContent = kept ? beside(kept) : "";
@@ -373,6 +375,8 @@ const folder = new URL("finetune/", document.currentScript.src);
     }
   }
 
+  const title = (both) => both.forEach((name, at) => ($(`name-${at}`).textContent = name));
+
   function changed() {
     const change = $("change").value;
     const free = change in NUMBERS;
@@ -382,7 +386,7 @@ const folder = new URL("finetune/", document.currentScript.src);
       for (const name of ["min", "max"]) $("value")[name] = $(change)[name];
     }
     $("value").required = free;
-    names().forEach((name, at) => ($(`name-${at}`).textContent = name));
+    if (!sides.length) title(names());
     try {
       const both = experiments();
       $("python").textContent = python(both);

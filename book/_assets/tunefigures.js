@@ -29,7 +29,7 @@ const FIGURES = (() => {
     return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
   }
 
-  // A side's losses, each seed's as [examples, train, val], and the batches of the seed that runs, [examples, loss].
+  // A side's losses: of each seed the notes, [examples, train, val], and means of ten batches, [examples, loss].
   function curves(box, side, { notes, running, batches, examples, top }) {
     const width = Math.max(200, box.clientWidth);
     const height = box.clientHeight || 170;
@@ -51,10 +51,12 @@ const FIGURES = (() => {
           }),
         ),
       );
-    const now = svg("path", {
-      d: path(batches.map(([n, loss]) => [x(n), y(loss)])),
-      class: "tune-curve tune-runs tune-batches",
-    });
+    const between = Object.entries(batches).map(([seed, list]) =>
+      svg("path", {
+        d: path(list.map(([n, loss]) => [x(n), y(loss)])),
+        class: `tune-curve tune-batches ${seed === running ? "tune-runs" : ""}`,
+      }),
+    );
     const last = (notes[running] ?? Object.values(notes).at(-1) ?? []).at(-1);
     const [seen, train, val] = last ?? [];
     const seeds = Object.keys(notes).length;
@@ -62,7 +64,7 @@ const FIGURES = (() => {
       ? `${seeds} seeds; after ${seen} messages training ${train.toFixed(3)}, validation ${val.toFixed(3)}`
       : "none yet";
     const ends = [word(left, height - 4, "0"), word(width - 6, height - 4, examples.toLocaleString("en"), "end")];
-    const drawn = svg("g", { class: `tune-${side}` }, now, ...lines);
+    const drawn = svg("g", { class: `tune-${side}` }, ...between, ...lines);
     put(box, width, height, `Losses: ${words}.`, ...marks.flat(), ...ends, drawn);
   }
 
@@ -135,9 +137,8 @@ const FIGURES = (() => {
         word(Math.min(x(kept.high) + 8, width - 50), y + 4, "stored"),
       );
     }
-    const marks = ticks(from, to, 6).map((points) =>
-      word(x(points), height - 4, signed(points).replace(".0", ""), "middle"),
-    );
+    const inside = ticks(from, to, 6).filter((points) => x(points) > 16 && x(points) < width - 16);
+    const marks = inside.map((points) => word(x(points), height - 4, signed(points).replace(".0", ""), "middle"));
     const title = `Difference in points, from ${skipped ? `${skipped + 1} seeds` : "one seed"} to all`;
     const told = kept ? ` Stored: ${signed(kept.mean)} [${signed(kept.low)}, ${signed(kept.high)}].` : "";
     put(

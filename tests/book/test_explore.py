@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pages import BUILD, PHONE, ROOT, load, need
 
@@ -354,6 +355,28 @@ def test_two_rows_are_chosen_by_keyboard(opened: Opened) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert not page.evaluate(on_a_row), "one row's button takes Tab, the arrow keys the others"
+
+
+def test_what_is_chosen_stands_in_the_address(opened: Opened) -> None:
+    page, _ = opened
+    assert "#" not in page.url
+    page.fill("#explore-find", "token")
+    page.locator("#explore-rows tr:visible").first.click()
+    page.select_option("#explore-x", "trained")
+    found = (listed(page), said(page), page.input_value("#explore-x"))
+    address = page.evaluate("location.href")
+    page.goto("about:blank")
+    page.goto(address)
+    assert (listed(page), said(page), page.input_value("#explore-x")) == found
+    with page.expect_download() as download:
+        page.click("#explore-csv")
+    frame = pd.read_csv(download.value.path(), dtype={"row": str})
+    assert list(frame.row) == listed(page)
+    assert [f"{x:.1f}" for x in frame.test] == [cell.split()[0] for cell in listed(page, 2)]
+    page.goto("about:blank")
+    page.goto(address.partition("#")[0] + "#change=nothing&x=nothing&kind=nothing&base=2")
+    assert page.input_value("#explore-x") == "seconds"
+    assert " against 2 " in said(page)
 
 
 def test_the_same_row_twice_is_no_comparison(opened: Opened) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pages import PHONE, ROOT, load
+from pages import PHONE, ROOT, in_node, load
 
 import onechange as oc
 from onechange.classifier.reading import classifier
@@ -44,17 +42,10 @@ def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         return f"{library}\n{before}\n(async (data) => {{ {body} }})({json.dumps(data)})"
 
     if request.param == "node":
-        node = shutil.which("node")
-        if not node:
-            pytest.skip("node is not installed")
         folder = tmp_path_factory.mktemp("node")
 
         def run(body: str, data: object = None, before: str = "") -> Any:
-            path = folder / "script.js"
-            path.write_text(f"{whole(body, data, before)}.then((x) => console.log(JSON.stringify(x)));")
-            done = subprocess.run([str(node), str(path)], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-2000:]
-            return json.loads(done.stdout)
+            return in_node(folder / "script.js", whole(body, data, before))
 
         yield run
         return
@@ -349,7 +340,7 @@ def test_the_page_loads_little_and_only_what_is_asked_for(server: str, visit: Ca
     load_every_row(page)
     assert len(loaded()) == len(first) + 4
     assert sum(loaded().values()) < 9e6
-    others = [path for path in build.glob("*.html") if path.name != "live.html"]
+    others = [path for path in build.glob("*.html") if path.name not in ("live.html", "finetune.html")]
     assert [path.name for path in others if "live.js" in path.read_text() or "model.js" in path.read_text()] == []
 
 
