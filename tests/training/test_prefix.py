@@ -71,7 +71,6 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "hidden padding, average": {"mask_padding": True, "average_embeddings": True},
     "left": {"padding_side": "left"},
-    "left, first": {"padding_side": "left", "trainable_token_pos": "first"},
     "left, flexible, average": {
         "padding_side": "left", "trainable_token_pos": "flexible", "average_embeddings": True
     },
@@ -193,7 +192,7 @@ SHARING = [
         "head, flexible",
     ),
     *("two blocks, first", "two blocks, flexible", "random, last block", "cut to 20"),
-    *("hidden padding", "hidden padding, average", "left", "left, first", "left, hidden", "left, hidden, head"),
+    *("hidden padding", "hidden padding, average", "left", "left, hidden", "left, hidden, head"),
 ]
 
 
