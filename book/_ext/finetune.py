@@ -21,7 +21,7 @@ from onechange.experiment.experiment import BASELINE, Experiment
 from onechange.experiment.rows import row_of
 from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
 from onechange.support.errors import UsageError
-from onechange.training.prefix import trunk
+from onechange.training.build import trunk
 
 sys.path.insert(0, str(Path(__file__).parent))
 from explore import joined, tables

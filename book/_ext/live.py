@@ -27,7 +27,8 @@ from onechange.classifier.saved import Classifier
 from onechange.data.messages import load_messages
 from onechange.experiment.rows import TABLE
 from onechange.gpt.tokenizer import POCKET_RANKS
-from onechange.training.prefix import PrefixStore, frozen_blocks, trunk
+from onechange.training.build import frozen_blocks, trunk
+from onechange.training.store import PrefixStore
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fresh import digest, remake

@@ -32,7 +32,7 @@ def _choose() -> tuple[str, str]:
         return asked, "ONECHANGE_SCALE says so"
     if not torch.cuda.is_available():
         return "pocket", "there is no GPU here"
-    from .data.messages import uci_file
+    from .data.uci import uci_file
     from .experiment.experiment import BASELINE
 
     try:

@@ -22,7 +22,7 @@ from pages import BUILD, PHONE, ROOT, load, need
 import onechange as oc
 from onechange.data.messages import load_messages
 from onechange.evidence.intervals import estimate
-from onechange.training.prefix import build
+from onechange.training.build import build
 
 BOOK = ROOT / "book"
 MINUTES = 240_000  # milliseconds to wait at most, on a busy machine

@@ -22,7 +22,7 @@ import onechange as oc
 from onechange.classifier.reading import classifier
 from onechange.data.messages import load_messages
 from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
-from onechange.training.prefix import build as build_model
+from onechange.training.build import build as build_model
 
 ASSETS = ROOT / "book" / "_assets"
 Script = Callable[..., Any]

@@ -16,10 +16,11 @@ import torch
 from pages import ROOT, in_node, load
 
 import onechange as oc
-from onechange.data.messages import Messages, load_messages, padded_length, with_wrong_labels
+from onechange.data.messages import Messages, load_messages, with_wrong_labels
+from onechange.data.tokens import padded_length
 from onechange.evidence.intervals import estimate
 from onechange.gpt.tokenizer import tokenizer_for
-from onechange.training.prefix import trunk
+from onechange.training.build import trunk
 from onechange.training.schedule import Look, Step, schedule
 
 ASSETS = ROOT / "book" / "_assets"

@@ -19,7 +19,8 @@ from onechange.classifier.saved import Classifier
 from onechange.experiment.experiment import Experiment
 from onechange.gpt import model
 from onechange.gpt.tokenizer import END
-from onechange.training.prefix import Reader, build
+from onechange.training.build import build
+from onechange.training.reader import Reader
 from onechange.training.result import Result
 
 TEXT = "You have WON a free phone! 😀 Reply now"

@@ -17,7 +17,7 @@ from onechange.cost.bench import Amount, How, main, measure, table
 from onechange.evidence.runs import stored_json
 from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import TABLE
-from onechange.training.prefix import PrefixStore
+from onechange.training.store import PrefixStore
 
 CPU = torch.device("cpu")
 

@@ -23,8 +23,8 @@ from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import ROWS, TABLE
 from onechange.gpt.tokenizer import tokenizer_for
 from onechange.training import memory, train
+from onechange.training.build import build
 from onechange.training.memory import Memory, memory_of, nearest_that_fits
-from onechange.training.prefix import build
 from onechange.training.train import run
 
 CPU = torch.device("cpu")

@@ -18,11 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onechange import UsageError
-from onechange.data.messages import Messages, check_message, encode, load_messages, pad, padded_length, uci_file
+from onechange.data.messages import Messages, load_messages
+from onechange.data.table import check_message
+from onechange.data.tokens import encode, pad, padded_length
+from onechange.data.uci import uci_file
 from onechange.experiment.experiment import Experiment
 from onechange.gpt import tokenizer
 from onechange.gpt.tokenizer import END, Tokenizer, learn, pocket_encoding, read_ranks, tokenizer_for, write_ranks
-from onechange.training.prefix import Reader
+from onechange.training.reader import Reader
 
 # SHA-256 of "label<tab>text" of every message of a split, one a line, as the published protocol gives them.
 UCI_SPLITS = {
@@ -93,7 +96,7 @@ def test_the_publishers_zip_is_unpacked(uci_cache: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="wrong SHA-256"):
         uci_file()
-    monkeypatch.setattr("onechange.data.messages.UCI_ZIP", sha256(tmp_path / "mine.zip"))
+    monkeypatch.setattr("onechange.data.uci.UCI_ZIP", sha256(tmp_path / "mine.zip"))
     assert uci_file().read_bytes() == (uci_cache / "SMSSpamCollection").read_bytes()
 
 

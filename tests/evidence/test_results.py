@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onechange.data.messages import UCI_FILE, load_messages, messages_digest
+from onechange.data.messages import Source, load_messages
+from onechange.data.uci import UCI_FILE
 from onechange.evidence.claims import CLAIMS, Claim, findings
 from onechange.evidence.compare import difficulty
 from onechange.evidence.runs import runs_of, stored, write
@@ -41,7 +42,7 @@ def test_a_stored_result_is_of_an_experiment_that_exists(name: str) -> None:
         today = experiments[row].resolved()
         assert runs.experiment == today, f"{name}, row {row}: make results again"
         assert runs.experiment == Experiment(**today.to_dict())
-        assert runs.made["messages_sha256"] == (UCI_FILE if today.dataset == "uci" else messages_digest("pocket"))
+        assert runs.made["messages_sha256"] == (UCI_FILE if today.dataset == "uci" else Source("pocket").digest)
         if not runs.fixed and today.weights == "pretrained" and today.scale == "pocket":
             assert runs.made["weights_sha256"] == find(today.model_size).digest
 

@@ -206,7 +206,7 @@ def test_gpt2_initialisation() -> None:
 def test_a_model_that_waits_for_its_weights_loads_no_compiler() -> None:
     """Drawing on the meta device would: a second or two that a prediction need not wait."""
     code = (
-        "import sys, onechange as oc; from onechange.training.prefix import trunk; "
+        "import sys, onechange as oc; from onechange.training.build import trunk; "
         "trunk(oc.ROWS[16].at('pocket')); print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ from onechange.classifier.saved import load as load_saved
 from onechange.classifier.saved import save
 from onechange.cli.main import main
 from onechange.cost.plan import SMOLLM2_LENGTHS, lengths_of, make_plan
-from onechange.data.messages import load_messages
+from onechange.data.messages import Source, load_messages
 from onechange.gpt import smollm2
 from onechange.gpt.layouts import layout_of, network
 from onechange.gpt.model import GPT
@@ -230,7 +230,7 @@ def test_seeds_together(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None
     """Two in one model, on the first few of the pocket messages, which no seed splits."""
     whole = load_messages("pocket")
     parts = {name: getattr(whole, name)[:16] for name in ("train", "val", "test")}
-    monkeypatch.setattr("onechange.training.train.load_messages", lambda *args: replace(whole, **parts))
+    monkeypatch.setattr(Source, "messages", lambda source: replace(whole, **parts))
     e = make(dataset="pocket")
     for seed, result in zip((123, 7), run_seeds(e, (123, 7), progress=False), strict=True):
         alone = run(e, seed, progress=False)

@@ -13,7 +13,8 @@ from onechange import Result
 from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import TABLE
 from onechange.training import train
-from onechange.training.prefix import PrefixStore, build, build_seeds
+from onechange.training.build import build, build_seeds
+from onechange.training.store import PrefixStore
 from onechange.training.train import run, run_seeds
 
 SEEDS = [123, 7, 8]

@@ -21,7 +21,7 @@ from onechange.gpt.layouts import layout_of
 from onechange.gpt.model import GPT
 from onechange.gpt.weights import MODELS, load_weights, read_config
 from onechange.support.cache import sha256
-from onechange.training import prefix
+from onechange.training import build
 
 TRAINABLE = {
     1: 7_090_946, 2: 7_090_946, 3: 1_538, 4: 14_178_818, 5: 124_441_346, 6: 12_600_322, 7: 19_682_562,
@@ -42,7 +42,7 @@ def test_trainable_parameters_of_the_table(row: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("onechange.gpt.checkpoint.load_weights", lambda model, path: None)
     monkeypatch.setattr("onechange.gpt.checkpoint.Checkpoint.file", None)
     with torch.device("meta"):
-        model = prefix.build(ROWS[row], 2)
+        model = build.build(ROWS[row], 2)
     assert all(p.is_meta for p in model.parameters())
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == TRAINABLE[row]
 
@@ -183,7 +183,7 @@ def test_a_faulty_folder_is_refused_in_one_line(fault: str, folder: Path) -> Non
     spoil, words = FAULTS[fault]
     spoil(folder)
     with pytest.raises(UsageError, match=words) as caught:
-        prefix.build(Experiment(model_size=str(folder), dataset="pocket"), 2)
+        build.build(Experiment(model_size=str(folder), dataset="pocket"), 2)
     assert one_line(caught.value)
     assert str(folder) in str(caught.value)
 

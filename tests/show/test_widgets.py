@@ -34,7 +34,7 @@ from onechange.experiment.fields import explained, idle, kinds, parse, settle
 from onechange.gpt.lora import SCALINGS
 from onechange.show import panels, widgets
 from onechange.show.widgets import Fields, LoRAByHand, MakeAblation, ReadMessage, guess
-from onechange.training.prefix import PrefixStore
+from onechange.training.store import PrefixStore
 
 ROOT = Path(__file__).parents[2]
 SCREEN = {"width": 1280, "height": 1000}

@@ -18,7 +18,8 @@ from onechange.cost.plan import make_plan
 from onechange.experiment.rows import TABLE
 from onechange.gpt.llama import Llama
 from onechange.gpt.model import View
-from onechange.training.prefix import PrefixStore, build
+from onechange.training.build import build
+from onechange.training.store import PrefixStore
 from onechange.training.train import run, run_seeds
 
 Make = Callable[..., Experiment]

@@ -7,7 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,18 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from onechange import Result, UsageError
-from onechange.data.messages import Messages, load_messages
+from onechange.data.messages import Messages, Source, messages_of
+from onechange.data.tokens import tokens_of
 from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import TABLE
 from onechange.gpt.lora import LoRALinear
 from onechange.gpt.model import ALL, GPT, View
-from onechange.training import prefix, train
-from onechange.training.prefix import PrefixStore, Reader, build, frozen_blocks, logits_of, prepare
+from onechange.training import prefix
+from onechange.training.build import build, frozen_blocks
+from onechange.training.prefix import logits_of, prepare
+from onechange.training.reader import Reader
 from onechange.training.schedule import Look, Step, schedule
+from onechange.training.store import PrefixStore
 from onechange.training.train import Autocast, Trainer, run
 
 Make = Callable[..., Experiment]
@@ -85,10 +89,13 @@ MORE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+WHOLE = Source.messages
+
+
 @cache
 def few_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False) -> Messages:
     """The shorter pocket messages, with less to validate and to test on; a file as it is."""
-    messages = load_messages(dataset, seed, balance, resplit)
+    messages = WHOLE(Source(dataset, seed, balance, resplit))
     if dataset != "pocket":
         return messages
     parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
@@ -101,7 +108,7 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few messages, losses noted every five batches so that short runs have a curve, prefixes in many chunks."""
     monkeypatch.setattr("onechange.training.schedule.EVAL_EVERY", 5)
     monkeypatch.setattr(prefix, "CHUNK_TOKENS", 400)
-    monkeypatch.setattr(train, "load_messages", few_messages)
+    monkeypatch.setattr(Source, "messages", lambda source: few_messages(*astuple(source)))
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +157,7 @@ def assert_same(one: Result, other: Result, tolerance: float = 1e-4) -> None:
 def trainer_of(e: Experiment, store: PrefixStore | None = None) -> Trainer:
     """A model and its splits, ready to step."""
     e = e.resolved()
-    messages = few_messages("pocket")
-    tokens, _ = train._tokens(e, messages)
+    tokens, _ = tokens_of(e, messages_of(e))
     model = build(e, 2)
     store = store or PrefixStore()
     splits = {name: prepare(model, e, split, store, "fp32") for name, split in tokens.items()}
@@ -286,7 +292,7 @@ def test_hidden_padding_is_not_seen(side: str, causal: bool, make: Make) -> None
              trainable_token_pos=pos)  # fmt: skip
     trainer, index = trainer_of(e), np.arange(8)
     inputs = trainer.splits["val"]
-    tokens = train._tokens(e.resolved(), few_messages("pocket"))[0]["val"]
+    tokens = tokens_of(e.resolved(), messages_of(e))[0]["val"]
     real = trainer.reader.real(torch.from_numpy(tokens.lengths), tokens.ids.size(1))
     assert real.sum() == tokens.lengths.sum()
     other = replace(inputs, x=torch.where(real, tokens.ids, 7), stage=0)
@@ -327,7 +333,7 @@ def test_averages_by_hand(kind: int | str, make: Make) -> None:
     """The mean of the logits: over the message's own tokens, or, in row 19, over the padding too."""
     trainer = trainer_of(make(kind))
     e, model = trainer.e, trainer.model
-    tokens, _ = train._tokens(e, few_messages("pocket"))
+    tokens, _ = tokens_of(e, messages_of(e))
     split = tokens["train"]
     found = logits_of(model, trainer.reader, trainer.splits["train"], np.arange(8))
     for i in range(8):
@@ -374,7 +380,7 @@ def test_a_step_by_hand(row: int, make: Make) -> None:
     """One step is AdamW on the mean of the messages' own cross-entropies, computed here in the open."""
     e = make(row).resolved()
     trainer, by_hand = trainer_of(e), build(e, 2)
-    tokens, _ = train._tokens(e, few_messages("pocket"))
+    tokens, _ = tokens_of(e, messages_of(e))
     split, chosen = tokens["train"], np.array([7, 2, 50])
     losses = []
     for i in chosen:

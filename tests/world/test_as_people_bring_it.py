@@ -16,7 +16,7 @@ import pytest
 from onechange import Experiment, UsageError, run
 from onechange.classifier.saved import load, save
 from onechange.cli.main import main
-from onechange.data.messages import RUN, check_message
+from onechange.data.table import RUN, check_message
 from onechange.evidence.study import Store, jobs_of, run_study
 from onechange.gpt.weights import from_hub
 from onechange.support import cache

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.messages import Tokens, check_message, pad
+from ..data.table import check_message
+from ..data.tokens import Tokens, pad
 from ..gpt.model import GPT, Block, View
 from ..support.errors import UsageError
-from ..training.prefix import Inputs, Reader, logits_of
+from ..training.prefix import Inputs, logits_of
+from ..training.reader import Reader
 from ..training.result import Result
 from .saved import Classifier
 

@@ -18,14 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..data.messages import check_message, encode
+from ..data.table import check_message
+from ..data.tokens import encode
 from ..experiment.experiment import Experiment
 from ..gpt.layouts import layout_of
 from ..gpt.lora import LoRALinear, add_lora, merge_lora, put
 from ..gpt.model import GPT
 from ..gpt.tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
 from ..support.errors import UsageError
-from ..training.prefix import Inputs, Reader, logits_of
+from ..training.prefix import Inputs, logits_of
+from ..training.reader import Reader
 from ..training.result import Result
 
 

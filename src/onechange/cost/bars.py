@@ -16,9 +16,10 @@ import torch
 from ..experiment.experiment import BASELINE, Experiment
 from ..experiment.rows import ROWS, parse_rows
 from ..gpt.stacked import stack
+from ..training.build import add_new_layers, trunk
 from ..training.device import Autocast, choose_device, choose_precision, matrix_products, product_rate
 from ..training.memory import Split
-from ..training.prefix import add_new_layers, prepare, trunk
+from ..training.prefix import prepare
 from ..training.result import Result
 from ..training.store import PrefixStore
 from ..training.train import Trainer, _fit

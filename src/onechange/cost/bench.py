@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args
 import torch
 import tyro
 
-from ..data.messages import Tokens
+from ..data.tokens import Tokens
 from ..experiment.experiment import BASELINE, Experiment
 from ..experiment.rows import TABLE, parse_rows
 from ..support.errors import UsageError

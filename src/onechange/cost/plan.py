@@ -18,20 +18,21 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.messages import load_messages, uci_is_here
+from ..data.messages import Source, messages_of
+from ..data.tokens import tokens_of
 from ..experiment.experiment import Experiment
 from ..support.errors import UsageError
 from ..training.device import Autocast, choose_device, choose_precision, matrix_products
 from ..training.memory import RUNTIME, Memory, Sketch, Split, free_memory, memory_of, nearest_that_fits, per_block
-from ..training.prefix import CHUNK_TOKENS, EVALUATED, Reader
+from ..training.prefix import CHUNK_TOKENS, EVALUATED
+from ..training.reader import Reader
 from ..training.schedule import Look, Step, schedule
-from ..training.train import _tokens
 
 UCI_SPLIT = {"train": 1045, "val": 149, "test": 300}
 SMOLLM2_LENGTHS = [2, 7, 9, 10, 12, 15, 18, 21, 26, 31, 37, 41, 45, 48, 52, 56, 59, 63, 67, 72, 120]
 UCI_LENGTHS = [2, 7, 8, 10, 12, 14, 17, 20, 24, 28, 33, 36, 38, 40, 43, 45, 47, 49, 51, 56, 120]
 """Tokens (SmolLM2's, GPT-2's) of the published training messages: shortest, every twentieth part of them, longest.
-Counted from the file whose hash ``onechange.data.messages`` holds."""
+Counted from the file whose hash ``onechange.data.uci`` holds."""
 
 Call = tuple[int, int]
 """Messages that go through a model together, and the tokens they are padded to."""
@@ -41,9 +42,8 @@ PARTS = ("prefix", "training", "evaluation")
 def lengths_of(e: Experiment) -> tuple[dict[str, np.ndarray], int, str]:
     """Tokens of every message by split, what they are padded to, and, where they are not here, what was assumed."""
     e = e.resolved()
-    assert e.dataset is not None
-    if (e.dataset != "uci" or uci_is_here()) and e.checkpoint.tokenizer_is_here:
-        tokens, _ = _tokens(e, load_messages(e.dataset, e.seed, e.balance, e.resplit))
+    if Source.of(e).is_here and e.checkpoint.tokenizer_is_here:
+        tokens, _ = tokens_of(e, messages_of(e))
         T = max(split.ids.size(1) for split in tokens.values())
         return {name: split.lengths for name, split in tokens.items()}, T, ""
     counts = UCI_SPLIT | ({} if e.train_size is None else {"train": e.train_size})

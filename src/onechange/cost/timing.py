@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.messages import Tokens
+from ..data.tokens import Tokens
 from ..experiment.experiment import Experiment
+from ..training.build import build
 from ..training.device import Autocast, matrix_products
-from ..training.prefix import build, prepare
+from ..training.prefix import prepare
 from ..training.schedule import Step
 from ..training.store import PrefixStore
 from ..training.train import Trainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import signal
@@ -22,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..data.messages import load_messages, messages_digest, seen_in_training, with_wrong_labels
+from ..data.messages import Source, messages_of, seen_in_training
 from ..experiment.experiment import Experiment
 from ..experiment.rows import is_baseline, is_fixed, row_of
 from ..support import package
@@ -50,14 +49,13 @@ class Store:
         ``method`` names a baseline that stands in for the network.
         """
         e = e.resolved()
-        assert e.dataset is not None
         decides = (
             e.to_dict()
             | {
                 "precision": choose_precision(e.precision, choose_device(device)),
                 "weights_sha256": e.checkpoint.digest if e.weights == "pretrained" else None,
                 "tokenizer_sha256": e.checkpoint.own_files,
-                "messages_sha256": messages_digest(e.dataset),
+                "messages_sha256": Source.of(e).digest,
                 "version": package.__version__,
             }
             | ({"method": method} if method else {})
@@ -295,18 +293,15 @@ def baseline_result(row: str, e: Experiment) -> Result:
     from ..data.baselines import run_baseline
 
     e = e.resolved()
-    assert e.dataset is not None
-    messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
-    K = len(messages.classes)
-    train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, K)
-    done = run_baseline(row, dataclasses.replace(messages, train=train), e.checkpoint.tokenizer)
+    messages = messages_of(e)
+    done = run_baseline(row, messages, e.checkpoint.tokenizer)
     made = environment(torch.device("cpu"), "fp32", done.setting, messages.digest)
     return Result(
         e, done.n_parameters, done.n_parameters, 0, messages.classes, made,
         final={"train": done.train_accuracy, "val": done.val_accuracy, "test": done.test_accuracy},
         seconds=done.seconds, test_labels=done.test_labels.tolist(),
-        test_seen=seen_in_training(messages.train[: e.train_size], messages.test).tolist(),
-        test_probabilities=np.eye(K)[done.test_predicted].tolist(),
+        test_seen=seen_in_training(messages.train, messages.test).tolist(),
+        test_probabilities=np.eye(len(messages.classes))[done.test_predicted].tolist(),
     )  # fmt: skip
 
 

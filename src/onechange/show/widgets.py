@@ -18,14 +18,14 @@ import torch
 from torch import nn
 
 from ..classifier.reading import classifier, read
-from ..data.messages import load_messages
+from ..data.messages import messages_of
 from ..experiment.experiment import BASELINE, Experiment, choices_of, names
 from ..experiment.fields import SUGGESTED, explained, idle, kinds, parse, settle
 from ..experiment.rows import TABLE
 from ..gpt.lora import SCALINGS, LoRALinear
 from ..gpt.model import Block
 from ..support.errors import UsageError
-from ..training.prefix import trunk
+from ..training.build import trunk
 from ..training.result import Result
 from ..training.store import PrefixStore
 from ..training.train import run
@@ -207,7 +207,7 @@ class MakeAblation(ipw.VBox):
             if self._asked.is_set():
                 return "Stopped before it began."
         try:
-            n = e.train_size or len(load_messages(e.resolved().dataset or "", e.seed, e.balance).train)
+            n = len(messages_of(e).train)
             result = run(
                 e, progress=False, store=self._prefixes, stop=self._asked.is_set,
                 watch=lambda so_far: self._watch(so_far, n * e.num_epochs),

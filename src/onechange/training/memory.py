@@ -23,8 +23,10 @@ from ..gpt.layouts import network
 from ..gpt.model import GPT
 from ..gpt.weights import MODELS, GPTConfig
 from ..support.errors import UsageError
+from .build import add_new_layers, frozen_blocks
 from .device import choose_precision
-from .prefix import CHUNK_TOKENS, EVALUATED, Reader, _features, add_new_layers, frozen_blocks
+from .prefix import CHUNK_TOKENS, EVALUATED, features
+from .reader import Reader
 
 K = 2  # classes, where the messages that would tell are not here
 RUNTIME = {"cpu": 0.4e9, "cuda": 0.6e9}  # bytes of the interpreter and PyTorch, or of CUDA's context and kernels
@@ -97,14 +99,14 @@ class Sketch:
     def prefix(self, ids: Tensor) -> Tensor:
         """The frozen part: ids ``(B, T)`` to what ``input`` stands for."""
         if self.features:
-            return _features(self.model, self.reader, ids, self._lengths(ids), 0)
+            return features(self.model, self.reader, ids, self._lengths(ids), 0)
         return self.model.run(self.model.embed(ids), stop=self.frozen)
 
     def loss(self, x: Tensor) -> Tensor:
         """The loss of messages that all are as long as they are padded."""
         assert self.model.head is not None
         if self.stage <= len(self.model.blocks):
-            x = _features(self.model, self.reader, x, self._lengths(x), self.stage, self.plain)
+            x = features(self.model, self.reader, x, self._lengths(x), self.stage, self.plain)
         labels = torch.zeros(x.size(0), dtype=torch.int64, device=x.device)
         return F.cross_entropy(self.model.head(x).float(), labels)
 

@@ -1,4 +1,4 @@
-"""Build the model of an experiment, and compute only what it trains and reads.
+"""Compute only what an experiment trains and reads.
 
 A model is ``suffix(prefix(message))``. Whatever lies before the first trainable parameter, the
 prefix, is a constant of the message: it is computed once, without gradients, and kept. In the last
@@ -8,157 +8,24 @@ computed at all. None of this changes a number: the plain loop gives the same lo
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from ..data.messages import Tokens
+from ..data.tokens import Tokens
 from ..experiment.experiment import Experiment
-from ..gpt.layouts import network
-from ..gpt.lora import add_lora
-from ..gpt.model import GPT, View, init_gpt2_, take
-from ..gpt.stacked import stack
+from ..gpt.model import GPT, View, take
 from ..support.progress import progress_bar
+from .build import frozen_blocks
+from .reader import Reader
 from .store import PrefixStore
 
 EVALUATED = 64  # messages in a batch of an evaluation
 CHUNK_TOKENS = 4096  # tokens in a batch of the prefix: enough to fill a machine, little enough for its caches
-
-
-def build(experiment: Experiment, n_classes: int) -> GPT:
-    """The model to finetune: trunk, a new head, what is frozen, and adapters, on the CPU.
-
-    The random numbers are drawn in the published order: the trunk's where it is random, then, from
-    the same seed again, the head's and the adapters'. PyTorch's global generator is left as it was.
-    """
-    return add_new_layers(trunk(experiment), experiment, n_classes)
-
-
-def trunk(experiment: Experiment) -> GPT:
-    """The model without its head: pretrained, or random from the experiment's seed."""
-    causal = not experiment.disable_causal_mask
-    if experiment.weights == "pretrained":
-        return experiment.checkpoint.load(causal)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        model = network(replace(experiment.checkpoint.shape, causal=causal))  # PyTorch's default initialisation
-        return init_gpt2_(model) if experiment.weights == "random_gpt2" else model
-
-
-def add_new_layers(model: GPT, experiment: Experiment, n_classes: int) -> GPT:
-    """Freeze what is not trained; put the head, and LoRA's adapters, onto a trunk, in place."""
-    for parameter in trainable_part(model, experiment):
-        parameter.requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        model.head = nn.Linear(model.config.emb_dim, n_classes)
-        if experiment.uses_lora:
-            merged = experiment.trainable_layers == "lora_alternative"
-            e = experiment
-            add_lora(model, e.lora_rank, e.lora_alpha, e.lora_scaling, merged, e.lora_layers)
-    return model
-
-
-def build_seeds(experiments: list[Experiment], n_classes: int) -> GPT:
-    """The models of experiments that differ in their seed alone, as one (see :mod:`onechange.gpt.stacked`)."""
-    first = trunk(experiments[0])
-    models = [first]
-    for e in experiments[1:]:
-        shared = {id(p): p for p in first.parameters()}  # a copy of the structure, around the same weights
-        models.append(trunk(e) if e.weights != "pretrained" else copy.deepcopy(first, shared))
-    return stack([add_new_layers(model, e, n_classes) for model, e in zip(models, experiments, strict=True)])
-
-
-def trainable_part(model: GPT, e: Experiment) -> list[nn.Parameter]:
-    """The trunk's parameters that are trained, after freezing them all."""
-    model.requires_grad_(False)
-    if e.trainable_layers == "all":
-        return list(model.parameters())
-    if e.trainable_layers == "biases":
-        return [p for name, p in model.named_parameters() if name.endswith("bias")]
-    blocks = {"last_block": e.trainable_blocks, "last_two_blocks": 2}.get(e.trainable_layers, 0)
-    if blocks == 0:
-        return []  # the new head, and LoRA's adapters, come with their gradients on
-    return [*model.blocks[-blocks:].parameters(), *model.final_norm.parameters()]
-
-
-def frozen_blocks(model: GPT) -> int:
-    """How many of the leading blocks are constants of the message.
-
-    One more than there are blocks where the final norm is frozen too; 0 where the embeddings train.
-    """
-    embeddings = nn.ModuleList(module for name, module in model.named_children() if name.endswith("_emb"))
-    stages = [embeddings, *model.blocks, model.final_norm]
-    frozen = [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
-    return max(0, (frozen.index(False) if False in frozen else len(frozen)) - 1)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Which outputs an experiment reads, and therefore which tokens have to be computed.
-
-    Attributes:
-        average: average over positions instead of reading one.
-        first: read the first token.
-        own_end: a message ends with its own last token; what lies behind it is not read.
-        causal: a token sees only what stands before it.
-        unpadded: what lies behind a message only fills the tensor, and must not be seen at all.
-        masked: padding is there, but no other token sees it.
-        left: padding stands before the message instead of behind it.
-    """
-
-    average: bool
-    first: bool
-    own_end: bool
-    causal: bool
-    unpadded: bool
-    masked: bool = False
-    left: bool = False
-
-    @classmethod
-    def of(cls, e: Experiment) -> Reader:
-        own_end = e.no_padding or e.trainable_token_pos == "flexible"
-        first = e.trainable_token_pos == "first"
-        left, causal = e.padding_side == "left", not e.disable_causal_mask
-        return cls(e.average_embeddings, first, own_end, causal, e.no_padding, e.mask_padding, left)
-
-    def width(self, lengths: np.ndarray, T: int, plain: bool = False) -> int:
-        """Tokens of a batch that can reach an output that is read, of the ``T`` there are.
-
-        The ``plain`` loop computes the padding too.
-        """
-        if self.first and self.causal and not plain:
-            return 1
-        only_messages = self.unpadded or (self.own_end and self.causal and not self.left and not plain)
-        return int(lengths.max()) if only_messages else T
-
-    def view(self, lengths: Tensor, T: int) -> View:
-        """What the blocks are asked for: lengths ``(B,)`` to positions ``(B, 1)`` and visible keys ``(B, T)``."""
-        ends = lengths - 1 if self.own_end and not self.left else torch.full_like(lengths, T - 1)
-        at = None if self.average else (torch.zeros_like(lengths) if self.first else ends)[..., None]
-        hidden = self.masked or (self.unpadded and not self.causal)
-        return View(at, self.real(lengths, T) if hidden else None)
-
-    def real(self, lengths: Tensor, T: int) -> Tensor:
-        """Which tokens are a message's own: lengths ``(B,)`` to ``(B, T)`` booleans."""
-        positions = torch.arange(T, device=lengths.device)
-        return positions >= T - lengths[..., None] if self.left else positions < lengths[..., None]
-
-    def pool(self, y: Tensor, lengths: Tensor) -> Tensor:
-        """One vector a message: ``(B, Q, C)`` to ``(B, C)``.
-
-        The table averages logits; the head is linear, so averaging what goes into it is the same.
-        """
-        if not self.average:
-            return y[..., 0, :]
-        if not self.own_end:
-            return y.mean(-2)
-        return (y * self.real(lengths, y.size(-2))[..., None]).sum(-2) / lengths[..., None]
 
 
 @dataclass
@@ -204,10 +71,10 @@ def logits_of(model: GPT, reader: Reader, inputs: Inputs, index: np.ndarray, pla
     if inputs.stage > len(model.blocks):
         return model.head(x)
     lengths = inputs.lengths[inputs.rows(index)]
-    return model.head(_features(model, reader, x, lengths, inputs.stage, plain))
+    return model.head(features(model, reader, x, lengths, inputs.stage, plain))
 
 
-def _features(model: GPT, reader: Reader, x: Tensor, lengths: Tensor, stage: int, plain: bool = False) -> Tensor:
+def features(model: GPT, reader: Reader, x: Tensor, lengths: Tensor, stage: int, plain: bool = False) -> Tensor:
     """What the head sees, ``(B, C)``, from ids ``(B, T)`` or the output of ``stage`` blocks ``(B, T, C)``."""
     view = reader.view(lengths, x.size(lengths.ndim))
     x = x if stage else model.embed(x)
@@ -270,16 +137,16 @@ def _prefix(model: GPT, reader: Reader, source: Inputs, stage: int, store: Prefi
     """Run all messages through the frozen part, those of like length together."""
     N, C = len(source.host_lengths), model.config.emb_dim
     T = reader.width(source.host_lengths, source.x.size(1))
-    features = stage > len(model.blocks)
-    out = store.allocate((N, C) if features else (N, T, C), source.labels.device)
+    pooled = stage > len(model.blocks)
+    out = store.allocate((N, C) if pooled else (N, T, C), source.labels.device)
     order = np.argsort(-source.host_lengths, kind="stable")  # longest first
     while len(order):
         w = reader.width(source.host_lengths[order[:1]], T)
         index, order = np.split(order, [max(1, CHUNK_TOKENS // w)])
         x = source.batch(index, w)
         lengths = source.lengths[source.rows(index)]
-        if features:
-            out[index] = _features(model, reader, x, lengths, source.stage).to(out.device)
+        if pooled:
+            out[index] = features(model, reader, x, lengths, source.stage).to(out.device)
         else:
             visible = View(None, reader.view(lengths, w).keys)
             done = model.run(x if source.stage else model.embed(x), visible, source.stage, stage)

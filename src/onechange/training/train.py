@@ -13,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.messages import Messages, Tokens, encode, load_messages, padded_length, seen_in_training, with_wrong_labels
+from ..data.messages import Messages, messages_of, seen_in_training
+from ..data.tokens import tokens_of
 from ..experiment.experiment import Experiment
 from ..gpt.model import GPT
-from ..support.errors import UsageError
 from ..support.progress import progress_bar
+from .build import build_seeds
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .memory import advised
-from .prefix import EVALUATED, Inputs, Reader, build, build_seeds, logits_of, prepare
+from .prefix import EVALUATED, Inputs, logits_of, prepare
+from .reader import Reader
 from .result import Result, environment
 from .schedule import Look, Step, schedule
 from .stop import stoppable
@@ -150,63 +152,48 @@ def run_seeds(
         return [run(e, checkpointing=checkpointing, **alone) for e in es]
     e, place = es[0], choose_device(device)
     precision = choose_precision(e.precision, place)
-    assert e.dataset is not None
-    messages = load_messages(e.dataset, e.seed, e.balance, e.resplit)
-    tokens, max_length = _tokens(e, messages)  # small downloads first
-    weights = e.checkpoint.digest if e.weights == "pretrained" else e.weights
-    seen = seen_in_training(messages.train[: e.train_size], messages.test)
-
-    model = build(e, len(messages.classes)) if len(es) == 1 else build_seeds(es, len(messages.classes))
+    messages = messages_of(e)
+    tokens, length = tokens_of(e, messages)  # small downloads first
+    model = build_seeds(es, len(messages.classes))
     model.checkpointing = checkpointing
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) // len(es)
-    n_parameters = n_trainable + sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    made = environment(place, precision, weights, messages.digest) | {"seeds_together": len(es)}
-    results = [Result(e, n_trainable, n_parameters, max_length, messages.classes, made) for e in es]
-    for result in results:
-        result.test_labels = tokens["test"].labels.tolist()
-        result.test_seen = seen.tolist()
-        result.model = model if len(es) == 1 else None
-
-    autocast = Autocast(precision, place)
-    store = shared() if store is None else store
-    splits: dict[str, Inputs] = {}
-    began = time.perf_counter()
+    results = [_begin(e, model, len(es), messages, length, place, precision) for e in es]
     shape = sum(len(split) for split in tokens.values()), max(split.ids.size(1) for split in tokens.values())
+    splits: dict[str, Inputs] = {}
+    store, autocast, began = store or shared(), Autocast(precision, place), time.perf_counter()
     with advised(e, shape, place, checkpointing), matrix_products(precision), stoppable(model, stop, results):
         model.to(place)
         with autocast(prefix=True):
             splits = {name: prepare(model, e, split, store, precision, progress) for name, split in tokens.items()}
         began = time.perf_counter()
         _fit(Trainer(model, e, splits, autocast), results, progress, watch)
-    took = (time.perf_counter() - began) / len(es)
-    for result in results:
-        if result.error:
-            result.final, result.test_probabilities = {}, []
-        result.prefix_seconds = sum(split.seconds for split in splits.values())
-        result.seconds = result.prefix_seconds + took
+    _end(results, sum(split.seconds for split in splits.values()), time.perf_counter() - began)
     return results
 
 
-def _tokens(e: Experiment, messages: Messages) -> tuple[dict[str, Tokens], int]:
-    """The three splits as numbers, and the length they were padded to."""
-    limit, tokenizer = e.checkpoint.shape.context_length, e.checkpoint.tokenizer
-    train = with_wrong_labels(messages.train[: e.train_size], e.label_noise, e.seed, len(messages.classes))
-    if e.train_size is not None and e.train_size > len(messages.train):
-        raise UsageError(
-            f"train_size {e.train_size} is more than the {len(messages.train)} training messages there are"
-        )
-    if e.batch_size > len(train):
-        raise UsageError(f"batch_size {e.batch_size} is more than the {len(train)} training messages: no batch is full")
-    if 0 <= e.ignore_index < len(messages.classes):
-        raise UsageError(f"ignore_index {e.ignore_index} is one of the labels: no message of it would be learned")
-    length = padded_length(train, tokenizer, e.context_length, 2**31 if e.no_padding else limit)
-    frames = {"train": train, "val": messages.val, "test": messages.test}
-    fill = None if e.no_padding else length
-    tokens = {name: encode(frame, tokenizer, fill, e.padding_side) for name, frame in frames.items()}
-    longest = max(int(split.lengths.max()) for split in tokens.values())
-    if longest > limit:
-        raise UsageError(f"a message has {longest} tokens, the model's context {limit}: no_padding cannot cut it")
-    return tokens, length
+def _begin(
+    e: Experiment, model: GPT, seeds: int, messages: Messages, length: int, place: torch.device, precision: str
+) -> Result:
+    """A result that knows what is run, and nothing yet of how it went."""
+    sizes = {True: 0, False: 0}
+    for parameter in model.parameters():
+        sizes[parameter.requires_grad] += parameter.numel()
+    n_trainable = sizes[True] // seeds
+    weights = e.checkpoint.digest if e.weights == "pretrained" else e.weights
+    made = environment(place, precision, weights, messages.digest) | {"seeds_together": seeds}
+    return Result(
+        e, n_trainable, n_trainable + sizes[False], length, messages.classes, made,
+        test_labels=messages.test.label.tolist(),
+        test_seen=seen_in_training(messages.train, messages.test).tolist(),
+        model=model if seeds == 1 else None,
+    )  # fmt: skip
+
+
+def _end(results: list[Result], prefix: float, took: float) -> None:
+    """Note the seconds, each seed's share of those they shared; a run that ended early has nothing final to say."""
+    for result in results:
+        result.prefix_seconds, result.seconds = prefix, prefix + took / len(results)
+        if result.error:
+            result.final, result.test_probabilities = {}, []
 
 
 def _fit(
