@@ -73,6 +73,7 @@ def line(runs: Runs) -> dict[str, Any]:
         "published": row.test,
     }
     styles = {"trained": ",", "seeds": ".0f", "published": ".2f"}
+    seeds = [] if runs.fixed else (100 * runs.test).round(2).tolist()
     shown = {name: "–" if math.isnan(x) else format(x, styles.get(name, ".1f")) for name, x in values.items()}
     if runs.failed:
         shown["seeds"] += f" of {len(runs.seeds) + runs.failed}"
@@ -85,6 +86,7 @@ def line(runs: Runs) -> dict[str, Any]:
         "why": row.why,
         "values": values,
         "shown": shown,
+        "each": seeds,
         "intervals": {"test": interval(test), "clean": interval(clean)},
     }
 
