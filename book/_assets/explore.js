@@ -90,8 +90,8 @@
       return made;
     }
     const ends = table.rows.flatMap((_, k) => (k === first ? [] : [compared(first, k)])).filter((x) => x.mean !== undefined);
-    const most = Math.max(...ends.flatMap(({ low, high }) => [-low, high]), 1);
-    const place = (value) => `${50 + (50 * value) / most}%`;
+    const most = Math.min(20, Math.max(...ends.flatMap(({ low, high }) => [-low, high]), 1)); // points at the ends
+    const place = (value) => `${50 + 50 * Math.max(-1, Math.min(1, value / most))}%`;
     const [line, range, mean] = [element("span", { className: "explore-gain" }), element("i"), element("b")];
     Object.assign(range.style, { left: place(c.low), right: `calc(100% - ${place(c.high)})` });
     mean.style.left = place(c.mean);
