@@ -166,9 +166,11 @@
 
   const points = (x) => `${x > 0 ? "+" : x < 0 ? "−" : ""}${Math.abs(x).toFixed(1)}`;
 
+  // One verdict a pair: against the baseline it is the corrected one, as the chapters have it.
+  const signed = (c, from, to) => (from.row === "1" && table.corrected[to.row] ? table.corrected[to.row][1] : c.sign);
   const verdict = (c, from, to, known) => [
     element("small", { textContent: `${to.label} against ${from.label}` }),
-    ` ${points(c.mean)} points [${points(c.low)}, ${points(c.high)}]${known ? `: ${VERDICTS[c.sign]}` : ""}`,
+    ` ${points(c.mean)} points [${points(c.low)}, ${points(c.high)}]${known ? `: ${VERDICTS[signed(c, from, to)]}` : ""}`,
   ];
 
   function compare() {
@@ -195,7 +197,7 @@
     if (!told) return;
     for (const button of $("guess").querySelectorAll("button")) {
       button.onclick = () => {
-        guesses.set(pair, { said: Number(button.value), is: Math.abs(c.sign) });
+        guesses.set(pair, { said: Number(button.value), is: Math.abs(signed(c, from, to)) });
         compare();
         $("change").focus();
       };
@@ -219,6 +221,7 @@
       const [p, sign] = table.corrected[to.row];
       const many = Object.keys(table.corrected).length;
       fact("corrected", `for all ${many} comparisons with the baseline (Holm): p = ${p}, ${VERDICTS[sign]}`);
+      if (sign !== c.sign) fact("by itself", VERDICTS[c.sign]);
     }
     const homes = [...new Set([to.home, from.home])];
     const links = homes.map((home) => element("a", { href: `${home}.html`, textContent: home }));

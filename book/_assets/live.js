@@ -208,7 +208,7 @@ async function load(variant) {
     const behind = shares.slice(own).reduce((total, share) => total + share, 0);
     const from = [];
     if (behind >= 0.005) from.push(`${percent(behind)} from padding`);
-    if (words.length) from.push(`${from.length ? "and most of the rest" : "most"} from ${words.join(", ")}`);
+    if (words.length) from.push(`${from.length ? "and the most of the rest" : "the most"} from ${words.join(", ")}`);
     const where = at < own ? quoted(tokens[at]) : "padding";
     $("looks").textContent = `Row ${$("row").value} reads token ${at + 1}, ${where}. It takes ${from.join(" ")}.`;
   }
