@@ -67,8 +67,12 @@ class Plan:
 
     def __call__(self) -> int:
         from ..cost.plan import make_plan
+        from ..data.messages import messages_of
+        from ..support.progress import tell
 
         plan = make_plan(self.experiment, self.device, self.memory, self.checkpointing == "on")
+        if self.experiment.own_file:
+            tell(messages_of(self.experiment).summary)
         print(json.dumps(plan.to_dict()) if self.json else plan)
         return 0
 

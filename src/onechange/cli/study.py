@@ -79,7 +79,9 @@ class Study(Computes):
 
     def records(self, rows: list[str]) -> list[dict[str, Any]]:
         """Run what is missing; every record that was asked for."""
+        from ..data.messages import messages_of
         from ..evidence.study import Store, jobs_of, run_study, table_rows
+        from ..support.progress import tell
 
         if not 1 <= self.seeds <= 10_000:
             raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
@@ -89,6 +91,8 @@ class Study(Computes):
             raise UsageError(f"workers must be auto or between 1 and 1000, not {self.workers}")
         experiments = table_rows(self.experiment, rows, self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
+        if self.experiment.own_file:
+            tell(messages_of(self.experiment).summary)
         return run_study(
             jobs_of(experiments, seeds), Store(self.out),
             device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",

@@ -26,7 +26,8 @@ SHOWN = 20  # classes that a line has room for
 class Messages:
     """A data set, split: frames with the columns ``label`` (0 to K - 1) and ``text``.
 
-    ``digest`` is the SHA-256 of the file they came from, ``how`` says how that was read (a reader's own).
+    ``digest`` is the SHA-256 of the file they came from. ``summary`` says on one line what was understood of it:
+    ``92 messages, 2 classes: ham 48, spam 44, from messages.csv (UTF-8)``.
     """
 
     name: str
@@ -35,19 +36,7 @@ class Messages:
     val: pd.DataFrame
     test: pd.DataFrame
     digest: str
-    how: str = ""
-
-    @property
-    def summary(self) -> str:
-        """What was understood, on one line: ``92 messages, 2 classes: ham 46, spam 46, from messages.csv (UTF-8)``."""
-        counts = pd.concat([split.label for split in (self.train, self.val, self.test)]).value_counts()
-        sizes = [int(counts.get(i, 0)) for i in range(len(self.classes))]
-        rarest = sorted(range(len(sizes)), key=sizes.__getitem__)[:SHOWN]  # a class of few is the one to be seen
-        shown = [f"{shorten(self.classes[i], 30, placeholder='...')} {sizes[i]:,}" for i in sorted(rarest)]
-        more = f" and {len(sizes) - SHOWN} larger ones" if len(sizes) > SHOWN else ""
-        how = f" ({self.how})" if self.how else ""
-        total, K = f"{counts.sum():,} messages", f"{len(self.classes)} classes"
-        return f"{total}, {K}: {', '.join(shown)}{more}, from {Path(self.name).name}{how}"
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,11 +127,12 @@ def _uci(seed: int) -> Messages:
 def _named(name: str, frame: pd.DataFrame, digest: str, seed: int) -> Messages:
     """Ham and spam in one shuffled frame, cut 70/10/20."""
     frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
+    summary = summary_of(frame.label, ("ham", "spam"), name)
     frame["label"] = (frame.label == "spam").astype(int)
     train, val = int(len(frame) * 0.7), int(len(frame) * 0.1)
     cuts = (frame[:train], frame[train : train + val], frame[train + val :])
     first, second, third = (part.reset_index(drop=True) for part in cuts)
-    return Messages(name, ("ham", "spam"), first, second, third, digest)
+    return Messages(name, ("ham", "spam"), first, second, third, digest, summary)
 
 
 def _file(path: Path, seed: int, balance: bool) -> Messages:
@@ -154,19 +144,29 @@ def _file(path: Path, seed: int, balance: bool) -> Messages:
     smallest = frame.label.value_counts().min() if len(frame) else 0
     if len(classes) < 2:
         raise UsageError(f"{path} has {len(classes)} class ({', '.join(classes)}): at least two are needed")
-    if balance:
-        frame = frame.groupby("label").sample(smallest, random_state=seed)
     if smallest < FEWEST:
         rare = shorten(frame.label.value_counts().index[-1], 40, placeholder="...")
         raise UsageError(
             f"{path}: the class with fewest messages ({rare}) has {smallest}; at least {FEWEST} are needed "
             "for a 70/10/20 split"
         )
+    summary = summary_of(frame.label, classes, f"{path.name} ({table.how})")
+    if balance:
+        frame, summary = frame.groupby("label").sample(smallest, random_state=seed), f"{summary}; {smallest} of each"
     frame["label"] = frame.label.map({name: i for i, name in enumerate(classes)})
     train, rest = train_test_split(frame, train_size=round(0.7 * len(frame)), random_state=seed, stratify=frame.label)
     val, test = train_test_split(rest, train_size=1 / 3, random_state=seed, stratify=rest.label)
     train, val, test = (p.reset_index(drop=True) for p in (train, val, test))
-    return Messages(str(path), classes, train, val, test, sha256(path), table.how)
+    return Messages(str(path), classes, train, val, test, sha256(path), summary)
+
+
+def summary_of(labels: pd.Series, classes: tuple[str, ...], source: str) -> str:
+    """How many messages of which classes; of more than ``SHOWN`` the rarest, which may be a misspelling."""
+    counts = labels.value_counts()
+    rarest = sorted(classes, key=lambda name: counts[name])[:SHOWN]
+    shown = [f"{shorten(name, 30, placeholder='...')} {counts[name]:,}" for name in classes if name in rarest]
+    more = f" and {len(classes) - SHOWN} larger ones" if len(classes) > SHOWN else ""
+    return f"{len(labels):,} messages, {len(classes)} classes: {', '.join(shown)}{more}, from {source}"
 
 
 def masked(text: str) -> str:
