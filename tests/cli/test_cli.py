@@ -154,7 +154,8 @@ def test_a_published_command_runs(number: int, toy: Path, here: Path, capsys: py
     words += ["--model_size", str(toy), *SMALL]
     assert main(["run", *words]) == 0
     out, _ = capsys.readouterr()
-    command, accuracies = out.splitlines()
+    command, accuracies, ham, spam = out.splitlines()
+    assert (ham.split(":")[0], spam.split(":")[0]) == ("ham", "* spam")
     assert experiment_of(shlex.split(command)[2:]).resolved() == experiment_of(words).resolved()
     assert accuracies.startswith("train ")
     assert "test " in accuracies
