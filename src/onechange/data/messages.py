@@ -111,6 +111,10 @@ def messages_of(e: Experiment) -> Messages:
         raise UsageError(f"batch_size {e.batch_size} is more than the {len(train)} training messages: no batch is full")
     if 0 <= e.ignore_index < K:
         raise UsageError(f"ignore_index {e.ignore_index} is one of the labels: no message of it would be learned")
+    if absent := [name for k, name in enumerate(messages.classes) if k not in set(train.label)]:
+        raise UsageError(f"none of the {len(train)} training messages is {absent[0]}: train_size must be larger")
+    if e.label_noise and not round(e.label_noise * len(train)):
+        raise UsageError(f"label_noise {e.label_noise} of {len(train)} training messages is none of them")
     return replace(messages, train=with_wrong_labels(train, e.label_noise, e.seed, K))
 
 
