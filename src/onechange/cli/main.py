@@ -25,7 +25,7 @@ from .study import Compare, Computes, Flags, Show, Table
 
 @dataclass
 class Run(Computes):
-    """Finetune once, evaluate, and print the accuracies."""
+    """Finetune once, evaluate, and print the accuracies and every class's scores."""
 
     experiment: Flags = field(default_factory=Experiment)
     json: bool = False
@@ -34,10 +34,18 @@ class Run(Computes):
     """Write the finetuned model to this new folder."""
     merge: bool = False
     """With --save: fold LoRA's adapters into the weights."""
+    find: str | None = None
+    """The class whose precision, recall and F1 are asked for, such as ham. Unless given: the second of two
+    classes (spam), or the mean over more."""
 
     def __call__(self) -> int:
         from ..classifier.saved import check_target, save
+        from ..data.messages import messages_of
+        from ..training.result import to_find
         from ..training.train import run
+
+        if self.find is not None:
+            to_find(self.find, messages_of(self.experiment).classes)
 
         if self.save is not None:
             check_target(self.save, self.merge, self.experiment)
@@ -47,7 +55,8 @@ class Run(Computes):
         result = run(self.experiment, device=self.device, store=self.store, checkpointing=again)
         if self.save is not None and not result.error:
             save(result, self.save, self.merge)
-        print(result.to_json() if self.json else f"{result.command}\n{result}")
+        report = result.report(self.find) if result.final else str(result)
+        print(result.to_json(self.find) if self.json else f"{result.command}\n{report}")
         return 1 if result.error else 0
 
 
@@ -67,8 +76,12 @@ class Plan:
 
     def __call__(self) -> int:
         from ..cost.plan import make_plan
+        from ..data.messages import messages_of
+        from ..support.progress import tell
 
         plan = make_plan(self.experiment, self.device, self.memory, self.checkpointing == "on")
+        if self.experiment.own_file:
+            tell(messages_of(self.experiment).summary)
         print(json.dumps(plan.to_dict()) if self.json else plan)
         return 0
 

@@ -1,8 +1,9 @@
-"""Progress bars on standard error."""
+"""Progress bars, and what is worth a line beside them, on standard error."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -15,3 +16,8 @@ def progress_bar(show: bool, **options: Any) -> tqdm:
     """
     hidden = not show or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
     return tqdm(**options, disable=hidden)
+
+
+def tell(line: str) -> None:
+    """One line, above the bars that are there."""
+    tqdm.write(line, file=sys.stderr)
