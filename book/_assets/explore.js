@@ -18,7 +18,7 @@
     trained: { name: "trained parameters", cost: true, format: "~s" },
     seconds: { name: "seconds a run", cost: true, format: "~g" },
   };
-  const VERDICTS = { 1: "better", "-1": "worse", 0: "no difference could be shown" };
+  const VERDICTS = { 1: "better", "-1": "worse", 2: "these two runs differ", 0: "no difference could be shown" };
 
   let table; // of EXPLORE.tables, the one that is shown
   let change; // the two rows that are chosen: places in table.rows
@@ -153,7 +153,7 @@
     const stored = table.pairs[Math.min(a, b)][Math.abs(b - a) - 1];
     if (typeof stored === "string") return stored;
     const pair = Object.fromEntries(EXPLORE.fields.map((name, k) => [name, stored[k]]));
-    return a < b ? pair : { ...pair, mean: -pair.mean, low: -pair.high, high: -pair.low, sign: -pair.sign };
+    return a < b ? pair : { ...pair, mean: -pair.mean, low: -pair.high, high: -pair.low, sign: pair.sign === 2 ? 2 : -pair.sign };
   }
 
   // What the reader thought of each pair before it was shown.
@@ -197,7 +197,7 @@
     if (!told) return;
     for (const button of $("guess").querySelectorAll("button")) {
       button.onclick = () => {
-        guesses.set(pair, { said: Number(button.value), is: Math.abs(signed(c, from, to)) });
+        guesses.set(pair, { said: Number(button.value), is: signed(c, from, to) ? 1 : 0 });
         compare();
         $("change").focus();
       };
@@ -216,6 +216,7 @@
     fact("on the same", `${count(c.seeds, "seed")} and ${table.messages} messages`);
     fact("right or wrong together", `${c.together} % of the answers`);
     if (c.seeds > 1 && !alike) fact("to show a difference of", needed.join(", "));
+    for (const row of [to, from]) if (row.stuck) fact(`row ${row.row}`, `${row.stuck} %`.replace(/start %$/, "start"));
     if (both) fact("published", `${points(published)} points, GPT-2 with one seed (○ on the line)`);
     if (known && from.row === "1" && table.corrected[to.row]) {
       const [p, sign] = table.corrected[to.row];

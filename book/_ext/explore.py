@@ -18,7 +18,7 @@ from typing import Any
 
 import onechange as oc
 from onechange import Runs, UsageError
-from onechange.evidence.compare import SIZES, Comparison, agreement, difference
+from onechange.evidence.compare import DIFFER, SIZES, Comparison, agreement, difference
 from onechange.evidence.intervals import Estimate
 from onechange.evidence.studies import STUDIES
 from onechange.experiment.rows import row_of
@@ -29,7 +29,7 @@ from fresh import digest, remake
 
 EXPLORE = Path(__file__).parents[1] / "_assets" / "explore"
 WORDS = {"uci": "UCI messages", "pocket": "pocket messages"}, {"pocket": "pocket models", "gpt2": "GPT-2"}
-SIGNS = {"better": 1, "worse": -1}
+SIGNS = {"better": 1, "worse": -1, DIFFER: 2}
 FIELDS = ("mean", "low", "high", "p", "sign", "seeds", "needed", "together")
 """What is kept of a pair: the change's difference from the base in points, and what is said of it. The other
 way round is the same with the signs turned, which is left to the page."""
@@ -87,6 +87,7 @@ def line(runs: Runs) -> dict[str, Any]:
         "values": values,
         "shown": shown,
         "each": seeds,
+        "stuck": runs.stuck,
         "intervals": {"test": interval(test), "clean": interval(clean)},
     }
 
@@ -109,7 +110,7 @@ def pair(base: Runs, change: Runs) -> list[Any] | str:
 
 
 def sign(c: Comparison) -> int:
-    """1 better, -1 worse, 0 where no difference could be shown."""
+    """1 better, -1 worse, 2 where two single runs differ, 0 where no difference could be shown."""
     return SIGNS.get(c.verdict, 0)
 
 

@@ -303,7 +303,7 @@ def test_every_row_shows_its_difference_from_the_baseline(opened: Opened, explor
             assert cells[row].inner_text() == "–"
             continue
         assert cells[row].inner_text().strip() == signed(d.mean)
-        shown = row in corrected and corrected[row].verdict in ("better", "worse")
+        shown = row in corrected and corrected[row].shown
         if row in corrected:
             assert (cells[row].locator(".explore-hollow").count() == 0) == shown
 

@@ -55,7 +55,7 @@ def differences(comparisons: Mapping[str, Comparison], *, published: bool = True
         d = c.difference
         old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
         record = {"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old}
-        records.append(record | {"shown": c.verdict in ("better", "worse")})
+        records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
     return forest(pd.DataFrame(records), against=bases.pop() if len(bases) == 1 else "what each is set beside")
 
