@@ -263,5 +263,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def complain(text: str) -> int:
-    print(f"onechange: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split()).encode(errors="backslashreplace").decode()  # words that are no UTF-8 too
+    print(f"onechange: {line}", file=sys.stderr)
     return 2

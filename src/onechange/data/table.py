@@ -238,7 +238,10 @@ def _rows(text: str, separator: str) -> tuple[list[Row], str]:
         rows = [(i, line.split("\t")) for i, line in enumerate(text.split("\n"), 1)]
     else:
         rows = _quoted(text, separator)
-    return [(i, fields) for i, fields in rows if any(map(str.strip, fields))], quotes
+    rows = [(i, fields) for i, fields in rows if any(map(str.strip, fields))]
+    if not rows:
+        raise Unreadable("it is empty")
+    return rows, quotes
 
 
 def _quoted(text: str, separator: str) -> list[Row]:
