@@ -105,6 +105,8 @@ class Predict:
         return 0
 
     def _texts(self) -> list[str]:
+        from ..data.encoding import MARKS
+
         if self.text and self.file:
             raise UsageError("give messages or --file, not both")
         if self.text:
@@ -112,7 +114,10 @@ class Predict:
         piped = self.file is None or str(self.file) == "-"
         try:
             raw = sys.stdin.buffer.read() if self.file is None or piped else self.file.expanduser().read_bytes()
-            lines = raw.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
+            marked = (codec for mark, codec, _ in MARKS if raw.startswith(mark))  # PowerShell's > writes UTF-16
+            lines = (
+                raw.decode(next(marked, "utf-8")).replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
+            )
         except (FileNotFoundError, IsADirectoryError):
             raise UsageError(f"{self.file} is not there, or is a folder") from None
         except UnicodeDecodeError as error:
@@ -258,5 +263,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def complain(text: str) -> int:
-    print(f"onechange: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split()).encode(errors="backslashreplace").decode()  # words that are no UTF-8 too
+    print(f"onechange: {line}", file=sys.stderr)
     return 2

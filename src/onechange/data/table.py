@@ -42,6 +42,7 @@ ELSEWHERE = {(".xlsx", ".xls", ".ods"): "save the sheet as CSV UTF-8", (".zip", 
 WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?")  # pandas writes whole numbers as 1.0 where one is missing
 FEWEST = 10  # messages of a class, so that each part of a 70/10/20 split has one
 RUN = 20_000  # letters or blanks in a row: byte-level tokenizers take minutes over more, or break
+CR = "\udc0d"  # stands for a carriage return within a line, which csv refuses; no text that was decoded holds it
 LAST = "\0the last row"  # put behind a file's rows; it comes back as it is unless a quotation mark is still open
 
 
@@ -237,17 +238,20 @@ def _rows(text: str, separator: str) -> tuple[list[Row], str]:
         rows = [(i, line.split("\t")) for i, line in enumerate(text.split("\n"), 1)]
     else:
         rows = _quoted(text, separator)
-    return [(i, fields) for i, fields in rows if any(map(str.strip, fields))], quotes
+    rows = [(i, fields) for i, fields in rows if any(map(str.strip, fields))]
+    if not rows:
+        raise Unreadable("it is empty")
+    return rows, quotes
 
 
 def _quoted(text: str, separator: str) -> list[Row]:
     """Rows of fields in which quotation marks are doubled, and around which they stand."""
-    source = io.StringIO(text.removesuffix("\n") + "\n" + LAST, newline="")
+    source = io.StringIO(text.removesuffix("\n").replace("\r", CR) + "\n" + LAST)
     reader, rows, before = csv.reader(source, delimiter=separator), [], 0
     limit = csv.field_size_limit(2**31 - 1)
     try:
         for fields in reader:
-            rows.append((before + 1, fields))
+            rows.append((before + 1, [field.replace(CR, "\r") for field in fields]))
             before = reader.line_num
     except csv.Error as error:
         raise Unreadable(f"line {reader.line_num}: {error}") from None
