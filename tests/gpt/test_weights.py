@@ -155,7 +155,11 @@ FAULTS = {
     "truncated": (truncate, "truncated"),
     "empty file": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "truncated"),
     "a pickle under its name": (pickle, "cannot be read as safetensors"),
-    "pickle only": (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "is not there"),
+    "another file under a pickle's name": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "cannot be read as PyTorch's",
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "is not there"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), NO_CONFIG),
     "a list as config": (lambda folder: (folder / "config.json").write_text("[]"), NO_CONFIG),

@@ -75,7 +75,7 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         (temporary / "config.json").write_text(json.dumps(layout.config(model.config, tokenizer.end), indent=2) + "\n")
         (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         if about["tokenizer"] == "own":
-            shutil.copy(tokenizer.name, temporary / "tokenizer.json")
+            (temporary / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
         elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
             (temporary / "tokenizer.json").write_text(to_json(read_ranks(POCKET_RANKS)), encoding="utf-8")
         temporary.chmod(0o755)
@@ -172,7 +172,7 @@ def load(folder: str | Path) -> Classifier:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'onechange.json'} cannot be read: {error}") from None
-    model, path = e.checkpoint.load(causal=not e.disable_causal_mask), e.checkpoint.file
+    model, path = e.checkpoint.load(causal=not e.disable_causal_mask, alone=False), e.checkpoint.file
     with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
         model.head = nn.Linear(model.config.emb_dim, len(classes))
         if e.uses_lora and not merged:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 
 from ..support.errors import UsageError, nearest
+from ..support.progress import say_once
 from . import smollm2
+from .foreign import shape_of
 from .layouts import network
 from .model import GPT, GPTConfig
-from .tokenizer import Tokenizer, gpt2_files_are_here, tokenizer_for
+from .stored import INDEX, PICKLES, files_of, opened, weights_in
+from .tokenizer import GPT2_VOCABULARIES, Tokenizer, gpt2_files_are_here, own_tokenizer, tokenizer_for
+from .unread import file_is, folder_is
 from .weights import MODELS, from_hub, load_weights, of_pocket, read_config, weights_hash
 
-GPT2_VOCABULARY = 50257
 FOLDER_RATE = 5e-5  # the rate of GPT-2, which is what a folder most often holds
 
 
@@ -34,6 +37,7 @@ class Checkpoint:
         shape: channels, heads, blocks, ...
         learning_rate: the rate that suits it: its own, or GPT-2's for a folder.
         folder: where its files are; ``None`` for those of the Hub.
+        weights: the file with its weights, where it was named itself.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Checkpoint:
     shape: GPTConfig
     learning_rate: float
     folder: Path | None = None
+    weights: Path | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """The attributes alone: another process finds files and tokenizer for itself."""
@@ -48,7 +53,7 @@ class Checkpoint:
 
     @property
     def file(self) -> Path:
-        """Its safetensors file, downloaded and checked if need be.
+        """The file with its weights, or the index of its shards; downloaded and checked if need be.
 
         Raises:
             UsageError: if it is missing, cannot be downloaded, or has the wrong hash.
@@ -59,10 +64,7 @@ class Checkpoint:
             return of_pocket(self.name)
         folder = smollm2.folder() if self.scale == "smollm2" else self.folder
         assert folder is not None
-        path = folder / "model.safetensors"
-        if not path.is_file():
-            raise UsageError(f"{path} is not there: a model folder holds config.json and model.safetensors")
-        return path
+        return self.weights or weights_in(folder)
 
     @property
     def digest(self) -> str:
@@ -70,15 +72,16 @@ class Checkpoint:
         path, known = self.file, MODELS.get(self.name)
         if known is not None and known.sha256:
             return known.sha256  # checked when it came
-        stat = path.stat()
-        return weights_hash(path, stat.st_size, stat.st_mtime_ns)
+        states = [(file, file.stat()) for file in files_of(path)]
+        hashes = [weights_hash(file, stat.st_size, stat.st_mtime_ns) for file, stat in states]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     @property
     def own_files(self) -> str | None:
         """SHA-256 of what else decides a folder's numbers: its configuration and its tokenizer."""
         if self.folder is None or self.scale != "folder":
             return None
-        files = [self.folder / name for name in ("config.json", "tokenizer.json")]
+        files = [self.folder / "config.json", *own_tokenizer(self.folder)]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
     @cached_property
@@ -92,17 +95,22 @@ class Checkpoint:
         """Whether messages can be counted in its tokens without a download."""
         if self.scale == "smollm2":
             return smollm2.is_here()
-        return self.scale == "pocket" or self.shape.vocab_size != GPT2_VOCABULARY or gpt2_files_are_here()
+        if self.folder is not None and own_tokenizer(self.folder):
+            return True
+        return self.scale == "pocket" or self.shape.vocab_size not in GPT2_VOCABULARIES or gpt2_files_are_here()
 
-    def load(self, causal: bool = True) -> GPT:
-        """The pretrained trunk, without a head, on the CPU.
+    def load(self, causal: bool = True, alone: bool = True) -> GPT:
+        """The pretrained trunk, without a head, on the CPU; unless the head is taken too, what is left is said.
 
         Raises:
             UsageError: if its file cannot be had, or does not hold a model of this shape.
         """
         with torch.device("meta"):
             model = network(replace(self.shape, causal=causal))
-        load_weights(model, self.file)
+        unused = load_weights(model, self.file)
+        if alone:
+            for line in unused or ():
+                say_once(line)
         return model
 
 
@@ -116,13 +124,32 @@ def find(name: str) -> Checkpoint:
         known = MODELS[name]
         return Checkpoint(name, known.scale, known.shape, known.learning_rate)
     path = Path(name)
-    if path.is_file() and path.suffix != ".safetensors":
-        raise UsageError(f"{path} is not a checkpoint: name a folder, or its model.safetensors")
     if not path.exists():
         known_names = [*MODELS, *(known.split(" ")[0] for known in MODELS)]
         raise UsageError(
             f"there is no model {name!r}{nearest(name, known_names)}: use one of "
             f"{', '.join(known.split(' ')[0] for known in MODELS)}, or a folder with config.json and model.safetensors"
         )
-    folder = path.parent if path.is_file() else path
-    return Checkpoint(name, "folder", read_config(folder.resolve()), FOLDER_RATE, folder)
+    named = None if path.is_dir() else path
+    if named is not None and named.suffix not in (".safetensors", *PICKLES) and not named.name.endswith(INDEX):
+        what = file_is(path) or f"{path} is not a checkpoint"
+        raise UsageError(f"{what}: name a folder, or its model.safetensors")
+    folder = path if named is None else path.parent
+    if (folder / "config.json").exists():
+        shape = read_config(folder.resolve())
+    elif named is None and (what := folder_is(folder)):
+        raise UsageError(what)
+    else:
+        shape = _shape_in(named or weights_in(folder))
+    return Checkpoint(name, "folder", shape, FOLDER_RATE, folder, named)
+
+
+def _shape_in(path: Path) -> GPTConfig:
+    stat = path.stat()
+    return _shape_then(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _shape_then(path: Path, size: int, changed: int) -> GPTConfig:
+    """The shape that a file's tensors have, once per state of the file: reading one of PyTorch's may take seconds."""
+    return shape_of(opened(path))

@@ -7,7 +7,7 @@ and value are one matrix there, and its linear weights lie as ``(in, out)``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -19,19 +19,43 @@ from .model import GPT, GPTConfig
 Names = Iterator[tuple[str, str, int | None]]
 
 
-class Layout(ABC):
+class Naming(ABC):
+    """How somebody names and turns the tensors of an architecture.
+
+    Attributes:
+        name: what the architecture is called.
+        embedding: the stored name of the token embedding, by which a file of this kind is known.
+    """
+
+    name: ClassVar[str]
+    embedding: ClassVar[str]
+
+    @abstractmethod
+    def names(self, shape: Any) -> Names:
+        """Our parameter names beside the stored ones: (ours, theirs, which third of a fused tensor)."""
+
+    def ours(self, tensor: Tensor, theirs: str, part: int | None) -> Tensor:
+        """A stored tensor as ours."""
+        return tensor
+
+    def is_zero(self, theirs: str, stored: Iterable[str]) -> bool:
+        """Whether a tensor that is not stored is one that such a model may do without: a bias of zero."""
+        return False
+
+
+class Layout(Naming):
     """One architecture as Hugging Face stores it.
 
     Attributes:
-        name: what it is called.
         architecture: what Hugging Face calls its language model.
-        prefix: what stands before every tensor's name in a file of the whole language model.
+        classifier: what Hugging Face calls its classifier.
+        prefix: what stands before every tensor's name in a file of the whole model.
         sizes: our names of the sizes, and those of ``config.json``.
         settings: what ``config.json`` must say, and what it means where it says nothing.
     """
 
-    name: ClassVar[str]
     architecture: ClassVar[str]
+    classifier: ClassVar[str]
     prefix: ClassVar[str]
     sizes: ClassVar[dict[str, str]]
     settings: ClassVar[dict[str, tuple[Any, Any]]]
@@ -43,10 +67,6 @@ class Layout(ABC):
     @abstractmethod
     def words(self, shape: Any) -> dict[str, Any]:
         """What else ``config.json`` says of a shape, beside its sizes and settings."""
-
-    @abstractmethod
-    def names(self, shape: Any) -> Names:
-        """Our parameter names beside Hugging Face's: (ours, theirs, which third of a fused tensor)."""
 
     def refused(self, raw: dict[str, Any]) -> str:
         """What a ``config.json`` asks for that is not computed here, or nothing."""
@@ -62,10 +82,6 @@ class Layout(ABC):
         ends = {"bos_token_id": end, "eos_token_id": end}
         return {"architectures": [self.architecture]} | sizes | self.words(shape) | settings | ends
 
-    def ours(self, tensor: Tensor, theirs: str, part: int | None) -> Tensor:
-        """A stored tensor as ours."""
-        return tensor
-
     def theirs(self, model: GPT) -> dict[str, Tensor]:
         """A model's trunk under Hugging Face's names and shapes."""
         state = model.state_dict()
@@ -78,7 +94,8 @@ class Layout(ABC):
 class GPT2Layout(Layout):
     """Query, key and value are one matrix; linear weights lie as ``(in, out)``."""
 
-    name, architecture, prefix = "GPT-2", "GPT2LMHeadModel", "transformer."
+    name, embedding, prefix = "GPT-2", "wte.weight", "transformer."
+    architecture, classifier = "GPT2LMHeadModel", "GPT2ForSequenceClassification"
     sizes: ClassVar = {
         "vocab_size": "vocab_size",
         "context_length": "n_positions",
@@ -147,7 +164,8 @@ class GPT2Layout(Layout):
 class LlamaLayout(Layout):
     """One tensor for each of our parameters, of the same shape."""
 
-    name, architecture, prefix = "Llama", "LlamaForCausalLM", "model."
+    name, embedding, prefix = "Llama", "embed_tokens.weight", "model."
+    architecture, classifier = "LlamaForCausalLM", "LlamaForSequenceClassification"
     sizes: ClassVar = {
         "vocab_size": "vocab_size",
         "context_length": "max_position_embeddings",

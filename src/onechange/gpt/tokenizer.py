@@ -1,4 +1,4 @@
-"""Tokenizers: GPT-2's, the pocket family's own, and a folder's ``tokenizer.json``.
+"""Tokenizers: GPT-2's, the pocket family's own, and a folder's ``tokenizer.json`` or ``vocab.json`` and ``merges.txt``.
 
 Both of ours are byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) run by ``tiktoken``.
 GPT-2's ranks are downloaded once by tiktoken; the pocket family's 4,096 ship in the package.
@@ -7,6 +7,7 @@ GPT-2's ranks are downloaded once by tiktoken; the pocket family's 4,096 ship in
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import tiktoken
 from ..support.cache import missing, root
 from ..support.errors import UsageError
 from ..support.package import POCKET
+from .unread import file_is
 
 END = "<|endoftext|>"
 
@@ -33,6 +35,9 @@ GPT2_FILES = {
     "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
     "encoder.json": "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
 }
+
+GPT2_VOCABULARIES = range(50257, 50305)
+"""Sizes of a vocabulary that is GPT-2's: its own, or filled up to 50,304 as nanoGPT's is, so that 64 divides it."""
 
 POCKET_RANKS = POCKET / "tokenizer.tiktoken"
 
@@ -133,11 +138,12 @@ class Tokenizer:
     """What the rest of the package needs of a tokenizer.
 
     Attributes:
-        name: ``gpt2``, ``pocket``, or the path of a ``tokenizer.json``.
+        name: ``gpt2``, ``pocket``, or the path of a folder's own.
         encode: a text to its token ids; special tokens in it are read as plain text.
         decode_token: the bytes of one token.
         end: the id of ``<|endoftext|>``, which also pads.
         vocab_size: number of ids.
+        json: a folder's own as the text of a ``tokenizer.json``; nothing for the other two.
     """
 
     name: str
@@ -145,22 +151,34 @@ class Tokenizer:
     decode_token: Callable[[int], bytes]
     end: int
     vocab_size: int
+    json: str = ""
 
 
 def tokenizer_for(scale: str, folder: Path | None = None, vocab_size: int = 50257) -> Tokenizer:
     """The tokenizer of a model: the pocket family's, GPT-2's, or that of a folder.
 
-    A folder whose vocabulary has GPT-2's 50,257 entries uses GPT-2's; any other its own
-    ``tokenizer.json``.
+    A folder uses the one that lies in it; without one, a vocabulary of GPT-2's size is taken for GPT-2's.
 
     Raises:
         UsageError: if it is not there or does not fit the model.
     """
     if scale == "pocket":
         return _from_tiktoken("pocket", pocket_encoding())
-    if folder is None or vocab_size == 50257:
+    own = own_tokenizer(folder) if folder is not None else []
+    if own:
+        return _from_files(own, vocab_size)
+    if folder is None or vocab_size in GPT2_VOCABULARIES:
         return _from_tiktoken("gpt2", gpt2_encoding())
-    return _from_json(folder / "tokenizer.json", vocab_size)
+    raise UsageError(
+        f"{folder / 'tokenizer.json'} is not there: a vocabulary of {vocab_size} needs its own tokenizer.json, "
+        "or vocab.json and merges.txt"
+    )
+
+
+def own_tokenizer(folder: Path) -> list[Path]:
+    """The files of a folder's own tokenizer: ``tokenizer.json``, or GPT-2's older ``vocab.json`` and ``merges.txt``."""
+    whole, pair = folder / "tokenizer.json", [folder / "vocab.json", folder / "merges.txt"]
+    return [whole] if whole.is_file() else pair if all(path.is_file() for path in pair) else []
 
 
 def _from_tiktoken(name: str, encoding: tiktoken.Encoding) -> Tokenizer:
@@ -185,19 +203,25 @@ def gpt2_files_are_here() -> bool:
     return all((place / name).is_file() for name in GPT2_FILES.values())
 
 
-def _from_json(path: Path, vocab_size: int) -> Tokenizer:
+def _from_files(files: list[Path], vocab_size: int) -> Tokenizer:
+    """A folder's own tokenizer, run by the ``tokenizers`` library."""
     from tokenizers import Tokenizer as Engine
     from tokenizers import decoders
 
-    if not path.is_file():
-        raise UsageError(f"{path} is not there: a vocabulary of {vocab_size} needs its own tokenizer.json")
+    path = files[0]
     try:
-        engine = Engine.from_file(str(path))
+        text = path.read_text(encoding="utf-8") if len(files) == 1 else _joined(*files)
+        engine = Engine.from_str(text)
     except Exception as error:  # the library raises nothing narrower
-        raise UsageError(f"{path} is not a tokenizer: {error}") from None
+        raise UsageError(file_is(path) or f"{path} is not a tokenizer: {error}") from None
     end = engine.token_to_id(END)
+    if end is None:
+        end = _end_in(path.parent, vocab_size)
     if end is None or engine.get_vocab_size() > vocab_size:
-        raise UsageError(f"{path} does not fit the model: it needs {END} and at most {vocab_size} entries")
+        raise UsageError(
+            f"{path} does not fit the model: it needs {END} (or config.json an eos_token_id) and at most "
+            f"{vocab_size} entries"
+        )
     engine.encode_special_tokens = True  # as text
     engine.no_truncation()
     engine.no_padding()
@@ -211,4 +235,21 @@ def _from_json(path: Path, vocab_size: int) -> Tokenizer:
     def decode_token(i: int) -> bytes:
         return bytes(byte_of[char] for char in engine.id_to_token(i) or "") if bytewise else engine.decode([i]).encode()
 
-    return Tokenizer(str(path), encode, decode_token, end, vocab_size)
+    return Tokenizer(str(path), encode, decode_token, end, vocab_size, text)
+
+
+def _joined(vocab: Path, merges: Path) -> str:
+    """GPT-2's older pair of files as the text of one ``tokenizer.json``."""
+    from tokenizers import models, pre_tokenizers
+
+    tokens, pairs = models.BPE.read_file(str(vocab), str(merges))
+    return byte_level_json(tokens, pairs, [pre_tokenizers.ByteLevel(add_prefix_space=False)], [END])
+
+
+def _end_in(folder: Path, vocab_size: int) -> int | None:
+    """The token that ``config.json`` says ends a text, for a tokenizer that has another word for it."""
+    try:
+        end = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return end if type(end) is int and 0 <= end < vocab_size else None

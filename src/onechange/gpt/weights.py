@@ -1,6 +1,7 @@
 """Checkpoints in and out: GPT-2 from the Hugging Face Hub, the pocket ladder, SmolLM2, a folder.
 
-All have a layout of Hugging Face's, ``config.json`` and ``model.safetensors`` (see :mod:`onechange.gpt.layouts`).
+All but a reader's own have a layout of Hugging Face's, ``config.json`` and ``model.safetensors`` (see
+:mod:`onechange.gpt.layouts`); a reader's may be another's (:mod:`onechange.gpt.foreign`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 
 from ..support.cache import check, missing, root, sha256
 from ..support.errors import UsageError
 from ..support.files import write_atomically
 from ..support.package import POCKET
 from . import smollm2
+from .foreign import left_out, naming_of, some_names
 from .layouts import LAYOUTS, layout_of
 from .model import GPT, GPTConfig
+from .stored import opened
+from .unread import file_is, folder_is
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,22 @@ def read_config(folder: Path) -> GPTConfig:
         raw = json.loads(path.read_text(encoding="utf-8"))
         model_type = raw.get("model_type", "gpt2")
         if model_type not in LAYOUTS:
-            raise UsageError(f"{path}: model_type is {model_type!r}, this package computes {' and '.join(LAYOUTS)}")
+            what = folder_is(folder) or str(path)
+            raise UsageError(f"{what}: model_type is {model_type!r}, this package computes {' and '.join(LAYOUTS)}")
+        if raw.get("quantization_config"):
+            raise UsageError(
+                f"{path} has a quantization_config: a quantised checkpoint is not read, only one of floats"
+            )
         layout = LAYOUTS[model_type]
         shape = layout.shape(raw)
         refused = layout.refused(raw)
     except FileNotFoundError:
         raise UsageError(
-            f"{folder} has no config.json: a model folder holds config.json and model.safetensors"
+            folder_is(folder) or f"{folder} has no config.json: a model folder holds config.json and model.safetensors"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not the configuration of a GPT-2 or a Llama: {error!r}") from None
+        what = file_is(path) or f"{path} is not the configuration of a GPT-2 or a Llama: {error!r}"
+        raise UsageError(what) from None
     if refused:
         raise UsageError(f"{path}: {refused}")
     return shape
@@ -158,30 +168,32 @@ def weights_hash(path: Path, size: int, changed: int) -> str:
     return sha256(path)
 
 
-def load_weights(model: GPT, path: Path) -> None:
-    """Put the weights of a Hugging Face file into a model of the same architecture, as float32.
+def load_weights(model: GPT, path: Path) -> list[str]:
+    """Put the weights of a file, or of the shards of an index, into a model of the same architecture, as float32.
+
+    Returns:
+        What of the file is not used, a line each: a head that classifies, adapters.
 
     Raises:
         UsageError: if the file is truncated, lacks a tensor or has one of another shape.
     """
-    layout = layout_of(model.config)
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = set(file.keys())
-            prefix = layout.prefix if any(name.startswith(layout.prefix) for name in stored) else ""
-            state = {}
-            for ours, theirs, part in layout.names(model.config):
-                if prefix + theirs not in stored:
-                    raise UsageError(
-                        f"{path} has no tensor {theirs}: it is not a {layout.name} of {model.config.n_layers} blocks"
-                    )
-                state[ours] = layout.ours(file.get_tensor(prefix + theirs).float(), theirs, part)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} cannot be read as safetensors (truncated?): {error}") from None
-    for name, tensor in state.items():
-        wanted = model.get_parameter(name).shape
-        if tensor.shape != wanted:
-            raise UsageError(f"{path}: {name} has shape {tuple(tensor.shape)}, its config.json says {tuple(wanted)}")
+    layout, stored, state = layout_of(model.config), opened(path), {}
+    naming, before = naming_of(stored, layout)
+    for ours, theirs, part in naming.names(model.config):
+        wanted = model.get_parameter(ours).shape
+        if before + theirs in stored.shapes:
+            state[ours] = naming.ours(stored.tensor(before + theirs), theirs, part)
+        elif naming.is_zero(theirs, stored.shapes):
+            state[ours] = torch.zeros(wanted)
+        else:
+            raise UsageError(
+                f"{path} has no tensor {theirs}: it is not a {layout.name} of {model.config.n_layers} blocks "
+                f"(it holds {some_names(stored)})"
+            )
+        if state[ours].shape != wanted:
+            found = tuple(state[ours].shape)
+            raise UsageError(f"{path}: {ours} has shape {found}, its config.json says {tuple(wanted)}")
     model.load_state_dict(state, strict=False, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    return left_out(stored, model.config.vocab_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -21,3 +22,9 @@ def progress_bar(show: bool, **options: Any) -> tqdm:
 def tell(line: str) -> None:
     """One line, above the bars that are there."""
     tqdm.write(line, file=sys.stderr)
+
+
+@cache
+def say_once(text: str) -> None:
+    """A line, once a process."""
+    tell(f"onechange: {text}")
