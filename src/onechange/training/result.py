@@ -121,7 +121,7 @@ class Result:
         return self.scores_of(None)
 
     def scores_of(self, find: str | None) -> dict[str, float]:
-        """:attr:`scores` where ``find`` is the class to find, against all others.
+        """``scores`` where ``find`` is the class to find, against all others.
 
         Raises:
             UsageError: if there is no class of that name.
@@ -148,7 +148,7 @@ class Result:
         }
 
     def report(self, find: str | None = None) -> str:
-        """:meth:`__str__` and a line for every class, the one to find marked; with more than two, their mean too."""
+        """What is printed of a run, and a line for every class, the one to find marked; of more than two their mean."""
         scores, found = self.scores_of(find), to_find(find, self.classes)
         predicted = {self.classes[k] for k in self.test_predictions}
         lines = [str(self)]
