@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from onechange import UsageError
 from onechange.data.messages import Messages, load_messages
 from onechange.data.table import check_message
 from onechange.data.tokens import encode, pad, padded_length
-from onechange.data.uci import uci_file
 from onechange.experiment.experiment import Experiment
 from onechange.gpt import tokenizer
 from onechange.gpt.tokenizer import END, Tokenizer, learn, pocket_encoding, read_ranks, tokenizer_for, write_ranks
@@ -85,19 +83,6 @@ def test_a_damaged_file_is_refused(uci_cache: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="wrong SHA-256"):
         load_messages("uci")
-
-
-def test_the_publishers_zip_is_unpacked(uci_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zip that lies in the cache under any name is used; one with another hash is refused."""
-    from onechange.support.cache import sha256
-
-    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as file:
-        file.write(uci_cache / "SMSSpamCollection", "SMSSpamCollection")
-    monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path))
-    with pytest.raises(UsageError, match="wrong SHA-256"):
-        uci_file()
-    monkeypatch.setattr("onechange.data.uci.UCI_ZIP", sha256(tmp_path / "mine.zip"))
-    assert uci_file().read_bytes() == (uci_cache / "SMSSpamCollection").read_bytes()
 
 
 def test_uci_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
