@@ -7,10 +7,16 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SMOLLM2 := $(VENV)/.smollm2
 
+FLOORS := .venv-floors
+UV_ARGS ?=
+
 STUDIES ?=
 BENCH ?=
 
-.PHONY: test test-all book results bench lint readme clean help
+# What the lower bounds in pyproject.toml are a promise for.
+CORE_TESTS := tests/gpt tests/experiment tests/data tests/training tests/classifier
+
+.PHONY: test test-all floors book results bench lint readme clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -30,6 +36,12 @@ test: $(READY) $(SMOLLM2) ## the tests, offline, a few minutes on two cores
 
 test-all: $(READY) $(SMOLLM2) ## every test, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --slow
+
+floors: ## the core's tests with the lowest versions that pyproject.toml allows (Python 3.11 or 3.12), in an environment of their own
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python -m pip install --quiet uv
+	$(FLOORS)/bin/uv pip install --python $(FLOORS)/bin/python --resolution lowest-direct $(UV_ARGS) -e '.[test]'
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n auto $(CORE_TESTS)
 
 book: QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 ONECHANGE_SCALE=pocket
 book: $(READY) $(SMOLLM2) ## the book, every notebook run, into _build/html
@@ -56,4 +68,4 @@ readme: $(READY) ## the README's table of rows, from the package and its stored 
 	$(PY) -c 'from onechange.evidence.summary import update_readme; update_readme()'
 
 clean: ## the built book and its cache (not the environment)
-	rm -rf _build book/_build dist
+	rm -rf _build book/_build dist $(FLOORS)

@@ -50,6 +50,12 @@ class Tokenizer {
     }
   }
 
+  // Tokens as text again.
+  decode(tokens) {
+    const bytes = tokens.map((token) => this.pieces[token]).join("");
+    return new TextDecoder("utf-8").decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0)));
+  }
+
   // A token as text that can be seen: signs for a space and a line's end, lone bytes as \xf0.
   show(token) {
     const bytes = Uint8Array.from(this.pieces[token], (byte) => byte.charCodeAt(0));

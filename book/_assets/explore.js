@@ -5,13 +5,8 @@
 
 {
   const $ = (id) => document.getElementById(`explore-${id}`);
-  const element = (tag, properties = {}, ...children) => {
-    const made = Object.assign(document.createElement(tag), properties);
-    made.append(...children);
-    return made;
-  };
+  const { element, count } = PAGE;
   const option = (value, textContent) => element("option", { value, textContent });
-  const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
   // What can be drawn, by its name in the data. A cost is better small and drawn on a logarithmic axis.
   const QUANTITIES = {
@@ -23,7 +18,7 @@
     trained: { name: "trained parameters", cost: true, format: "~s" },
     seconds: { name: "seconds a run", cost: true, format: "~g" },
   };
-  const VERDICTS = { 1: "better", "-1": "worse", 0: "no difference could be shown" };
+  const VERDICTS = { 1: "better", "-1": "worse", 2: "these two runs differ", 0: "no difference could be shown" };
 
   let table; // of EXPLORE.tables, the one that is shown
   let change; // the two rows that are chosen: places in table.rows
@@ -39,22 +34,28 @@
     for (const heading of document.querySelectorAll(".explore-rows thead th")) heading.removeAttribute("aria-sort");
     $("rows").replaceChildren(...rows.map(line));
     $("key").textContent =
-      `Test: on ${table.messages} messages, the line is a 95 % interval over seeds and messages. ` +
+      `Test: on ${table.messages} messages, the line is a 95 % interval over seeds and messages, a fine stroke a seed. ` +
       `Clean: on the ${table.clean} of them that are not in the training set. ` +
+      "Against row 1: points, with their interval about none; a filled mark is shown after Holm’s correction. " +
       "Trained: parameters. Published: GPT-2's accuracy, one seed, not measured here.";
     const at = (name) => Math.max(0, rows.findIndex(({ row }) => row === name));
     base = at("1");
     change = at("16") !== base ? at("16") : rows.length - 1;
   }
 
-  function line({ row, title, home, why, values, shown, intervals }, i) {
+  function line({ row, title, home, why, values, shown, intervals, each }, i) {
     const low = Math.floor(Math.min(...table.rows.map((other) => other.intervals.test.low)) / 5) * 5;
     const place = (value) => `${(100 * (value - low)) / (100 - low)}%`;
     const { test } = intervals;
     const [bar, range, mean] = [element("span", { className: "explore-bar" }), element("i"), element("b")];
     Object.assign(range.style, { left: place(test.low), right: `calc(100% - ${place(test.high)})` });
     mean.style.left = place(values.test);
-    bar.append(range, mean);
+    const dot = (accuracy) => {
+      const made = element("u");
+      made.style.left = place(Math.max(low, accuracy));
+      return made;
+    };
+    bar.append(range, ...each.map(dot), mean);
 
     const button = element("button", { type: "button", textContent: row, tabIndex: i ? -1 : 0 });
     const mark = element("span", { className: "explore-mark" });
@@ -71,9 +72,34 @@
       head,
       element("td", { textContent: title, title: why }),
       cell("test", `${shown.test} ${test.shown}`, bar),
+      against(i),
       ...["clean", "trained", "seconds", "seeds", "published"].map((name) => cell(name)),
     );
     made.dataset.words = `${row} ${title} ${home} ${why}`.toLowerCase();
+    return made;
+  }
+
+  // A row's difference from the baseline: the number, and its interval on a line whose middle is none. The mark is
+  // filled where the difference is shown after the correction for all of them.
+  function against(i) {
+    const first = table.rows.findIndex(({ row }) => row === "1");
+    const c = first < 0 || first === i ? null : compared(first, i);
+    if (c === null || typeof c === "string") {
+      const made = element("td", { textContent: "–" });
+      made.dataset.sort = first === i ? 0 : "-Infinity";
+      return made;
+    }
+    const ends = table.rows.flatMap((_, k) => (k === first ? [] : [compared(first, k)])).filter((x) => x.mean !== undefined);
+    const most = Math.min(20, Math.max(...ends.flatMap(({ low, high }) => [-low, high]), 1)); // points at the ends
+    const place = (value) => `${50 + 50 * Math.max(-1, Math.min(1, value / most))}%`;
+    const [line, range, mean] = [element("span", { className: "explore-gain" }), element("i"), element("b")];
+    Object.assign(range.style, { left: place(c.low), right: `calc(100% - ${place(c.high)})` });
+    mean.style.left = place(c.mean);
+    const sign = (table.corrected[table.rows[i].row] ?? [null, c.sign])[1];
+    mean.className = sign ? "" : "explore-hollow";
+    line.append(range, mean);
+    const made = element("td", { title: `[${points(c.low)}, ${points(c.high)}]: ${VERDICTS[sign]}` }, points(c.mean), line);
+    made.dataset.sort = c.mean;
     return made;
   }
 
@@ -127,14 +153,24 @@
     const stored = table.pairs[Math.min(a, b)][Math.abs(b - a) - 1];
     if (typeof stored === "string") return stored;
     const pair = Object.fromEntries(EXPLORE.fields.map((name, k) => [name, stored[k]]));
-    return a < b ? pair : { ...pair, mean: -pair.mean, low: -pair.high, high: -pair.low, sign: -pair.sign };
+    return a < b ? pair : { ...pair, mean: -pair.mean, low: -pair.high, high: -pair.low, sign: pair.sign === 2 ? 2 : -pair.sign };
+  }
+
+  // What the reader thought of each pair before it was shown.
+  const guesses = new Map();
+  function tally() {
+    const all = [...guesses.values()];
+    const right = all.filter(({ said, is }) => said === is).length;
+    return `Your guesses: ${right} of ${all.length} right.`;
   }
 
   const points = (x) => `${x > 0 ? "+" : x < 0 ? "−" : ""}${Math.abs(x).toFixed(1)}`;
 
-  const verdict = (c, from, to) => [
+  // One verdict a pair: against the baseline it is the corrected one, as the chapters have it.
+  const signed = (c, from, to) => (from.row === "1" && table.corrected[to.row] ? table.corrected[to.row][1] : c.sign);
+  const verdict = (c, from, to, known) => [
     element("small", { textContent: `${to.label} against ${from.label}` }),
-    ` ${points(c.mean)} points [${points(c.low)}, ${points(c.high)}]: ${VERDICTS[c.sign]}`,
+    ` ${points(c.mean)} points [${points(c.low)}, ${points(c.high)}]${known ? `: ${VERDICTS[signed(c, from, to)]}` : ""}`,
   ];
 
   function compare() {
@@ -152,10 +188,22 @@
     const told = typeof c === "object";
     $("axis").hidden = !told;
     $("facts").replaceChildren();
-    $("verdict").replaceChildren(...(told ? verdict(c, from, to) : [c]));
+    const pair = told ? `${table.name} ${Math.min(base, change)} ${Math.max(base, change)}` : "";
+    const guessed = guesses.get(pair);
+    $("guess").hidden = !told || guessed !== undefined;
+    $("guessed").textContent = guessed === undefined ? "" : tally();
+    const known = guessed !== undefined;
+    for (const name of ["verdict", "short"]) $(name).replaceChildren(...(told ? verdict(c, from, to, known) : [c]));
     if (!told) return;
-    const known = to.values.published !== null && from.values.published !== null;
-    const published = known ? to.values.published - from.values.published : null;
+    for (const button of $("guess").querySelectorAll("button")) {
+      button.onclick = () => {
+        guesses.set(pair, { said: Number(button.value), is: signed(c, from, to) ? 1 : 0 });
+        compare();
+        $("change").focus();
+      };
+    }
+    const both = to.values.published !== null && from.values.published !== null;
+    const published = both ? to.values.published - from.values.published : null;
     draw(c, published);
 
     const test = c.seeds === 1 ? "McNemar’s exact test" : "the larger of Student’s t and a permutation test";
@@ -164,15 +212,17 @@
       return `${size} point${size === 1 ? "" : "s"}: ${n ? `about ${n} seeds` : "more test messages"}`;
     });
     const alike = c.low === 0 && c.high === 0;
-    fact("test", `p = ${c.p}, ${test}`);
+    if (known) fact("test", `p = ${c.p}, ${test}`);
     fact("on the same", `${count(c.seeds, "seed")} and ${table.messages} messages`);
     fact("right or wrong together", `${c.together} % of the answers`);
     if (c.seeds > 1 && !alike) fact("to show a difference of", needed.join(", "));
-    if (known) fact("published", `${points(published)} points, GPT-2 with one seed (○ on the line)`);
-    if (from.row === "1" && table.corrected[to.row]) {
+    for (const row of [to, from]) if (row.stuck) fact(`row ${row.row}`, `${row.stuck} %`.replace(/start %$/, "start"));
+    if (both) fact("published", `${points(published)} points, GPT-2 with one seed (○ on the line)`);
+    if (known && from.row === "1" && table.corrected[to.row]) {
       const [p, sign] = table.corrected[to.row];
       const many = Object.keys(table.corrected).length;
       fact("corrected", `for all ${many} comparisons with the baseline (Holm): p = ${p}, ${VERDICTS[sign]}`);
+      if (sign !== c.sign) fact("by itself", VERDICTS[c.sign]);
     }
     const homes = [...new Set([to.home, from.home])];
     const links = homes.map((home) => element("a", { href: `${home}.html`, textContent: home }));

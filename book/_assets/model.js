@@ -185,9 +185,10 @@ class Classifier {
     return { first: 0, last: T - 1, flexible: own - 1 }[this.reads];
   }
 
-  // The probability that a message is spam: `own` tokens, then padding.
-  spam(tokens, own) {
-    const at = this.position(own, tokens.length);
+  // The probability that a message is spam: `own` tokens, then padding. Read at the row's own position,
+  // unless another is asked for.
+  spam(tokens, own, asked = null) {
+    const at = asked ?? this.position(own, tokens.length);
     const seen = this.causal ? tokens.slice(0, at + 1) : tokens; // what lies behind cannot be seen
     const C = this.features.length;
     const y = this.last.read(this.trunk.read(seen), seen, at);
@@ -200,8 +201,8 @@ class Classifier {
 
   // What the token read takes from each token in block `block`, by one head or by the mean of them
   // all (head null). Of the message that was read last.
-  looks(block, head, own, T) {
-    const at = this.position(own, T), shares = new Float64Array(T);
+  looks(block, head, own, T, asked = null) {
+    const at = asked ?? this.position(own, T), shares = new Float64Array(T);
     const { [block]: chosen = this.last } = this.trunk.blocks;
     const heads = head === null ? [...Array(chosen.H).keys()] : [head];
     for (const one of heads) {

@@ -1,11 +1,15 @@
-// Tables of class "sortable": a button in every column's heading sorts the rows by it, up, then down.
+// Tables of class "sortable": a button in every column's heading sorts the rows by it, then the other way round. It
+// begins with the smallest, or with the largest where the heading says data-first="descending".
 const number = (text) => {
   const plain = text.replace(/[,%\s]/g, "").replace("−", "-");
   return plain !== "" && !isNaN(plain) ? Number(plain) : null;
 };
 
 function sortTable(table, heading, column) {
-  const descending = heading.getAttribute("aria-sort") === "ascending";
+  const first = heading.dataset.first ?? "ascending";
+  const second = first === "ascending" ? "descending" : "ascending";
+  const way = heading.getAttribute("aria-sort") === first ? second : first;
+  const descending = way === "descending";
   const key = (row) => row.cells[column]?.dataset.sort ?? row.cells[column]?.textContent.trim() ?? "";
   const compare = (a, b) => {
     const [x, y] = [key(a), key(b)];
@@ -15,7 +19,7 @@ function sortTable(table, heading, column) {
   };
   const rows = [...table.tBodies[0].rows].sort((a, b) => (descending ? compare(b, a) : compare(a, b)));
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  heading.setAttribute("aria-sort", way);
   table.tBodies[0].append(...rows);
 }
 

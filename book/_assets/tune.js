@@ -418,7 +418,6 @@ const folder = new URL("finetune/", document.currentScript.src);
       ),
     );
     $("change").value = "16";
-    if (new URLSearchParams(location.search).has("present")) document.body.classList.add("tune-present");
     read();
     const form = document.getElementById("tune-form");
     form.noValidate = true; // what is wrong is said in the page's own words

@@ -18,7 +18,7 @@ from typing import Any
 
 import onechange as oc
 from onechange import Runs, UsageError
-from onechange.evidence.compare import SIZES, Comparison, agreement, difference
+from onechange.evidence.compare import DIFFER, SIZES, Comparison, agreement, difference
 from onechange.evidence.intervals import Estimate
 from onechange.evidence.studies import STUDIES
 from onechange.experiment.rows import row_of
@@ -29,7 +29,7 @@ from fresh import digest, remake
 
 EXPLORE = Path(__file__).parents[1] / "_assets" / "explore"
 WORDS = {"uci": "UCI messages", "pocket": "pocket messages"}, {"pocket": "pocket models", "gpt2": "GPT-2"}
-SIGNS = {"better": 1, "worse": -1}
+SIGNS = {"better": 1, "worse": -1, DIFFER: 2}
 FIELDS = ("mean", "low", "high", "p", "sign", "seeds", "needed", "together")
 """What is kept of a pair: the change's difference from the base in points, and what is said of it. The other
 way round is the same with the signs turned, which is left to the page."""
@@ -73,6 +73,7 @@ def line(runs: Runs) -> dict[str, Any]:
         "published": row.test,
     }
     styles = {"trained": ",", "seeds": ".0f", "published": ".2f"}
+    seeds = [] if runs.fixed else (100 * runs.test).round(2).tolist()
     shown = {name: "–" if math.isnan(x) else format(x, styles.get(name, ".1f")) for name, x in values.items()}
     if runs.failed:
         shown["seeds"] += f" of {len(runs.seeds) + runs.failed}"
@@ -85,6 +86,8 @@ def line(runs: Runs) -> dict[str, Any]:
         "why": row.why,
         "values": values,
         "shown": shown,
+        "each": seeds,
+        "stuck": runs.stuck,
         "intervals": {"test": interval(test), "clean": interval(clean)},
     }
 
@@ -107,7 +110,7 @@ def pair(base: Runs, change: Runs) -> list[Any] | str:
 
 
 def sign(c: Comparison) -> int:
-    """1 better, -1 worse, 0 where no difference could be shown."""
+    """1 better, -1 worse, 2 where two single runs differ, 0 where no difference could be shown."""
     return SIGNS.get(c.verdict, 0)
 
 

@@ -24,9 +24,10 @@ from torch import Tensor
 import onechange as oc
 from onechange.classifier.reading import classifier
 from onechange.classifier.saved import Classifier
-from onechange.data.messages import load_messages
+from onechange.data.baselines import counted, run_baseline
+from onechange.data.messages import Messages, load_messages
 from onechange.experiment.rows import TABLE
-from onechange.gpt.tokenizer import POCKET_RANKS
+from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
 from onechange.training.build import frozen_blocks, trunk
 from onechange.training.store import PrefixStore
 
@@ -37,6 +38,7 @@ LIVE = Path(__file__).parents[1] / "_assets" / "live"
 ROWS = (1, 2, 3, 5, 10, 16, 17)
 AT_ONCE = (1, 3, 16)  # loaded with the page, the others when they are asked for
 SHARED = "pretrained"
+COUNTED = "0c"
 WITHIN = 0.004  # how far rounding the weights may move a probability, on any test message
 
 State = dict[str, Tensor]
@@ -89,9 +91,27 @@ def write(folder: Path, name: str, tensors: State) -> dict[str, object]:
     """A part of the weights as a script, and its entry in the index."""
     text = f'PARTS["{name}"] = "{packed(tensors)}";\n'.encode()
     (folder / f"{name}.js").write_bytes(text)
-    hash_of = hashlib.sha256(text).hexdigest()[:12]
     shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
-    return {"file": f"{name}.js?{hash_of}", "bytes": len(text), "tensors": shapes}
+    return {"file": f"{name}.js?{hash_of(text.decode())}", "bytes": len(text), "tensors": shapes}
+
+
+def counting_row(messages: Messages) -> tuple[str, float, str]:
+    """The row of counted characters: its title, its test accuracy, and all that it knows, as JSON."""
+    chosen = run_baseline(COUNTED, messages, tokenizer_for("pocket"))
+    features, models = counted(COUNTED, messages)
+    [best] = [model for model in models if chosen.setting.endswith(f"C = {model.C:g}")]
+    model = {
+        "runs": features.get_feature_names_out().tolist(),
+        "rarity": features.idf_.round(4).tolist(),
+        "weight": best.coef_[0].round(4).tolist(),
+        "bias": float(best.intercept_[0]),
+    }
+    return chosen.title, chosen.test_accuracy, json.dumps(model, ensure_ascii=False, separators=(",", ":"))
+
+
+def hash_of(text: str) -> str:
+    """What a browser's cache knows a script's version by."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def make(folder: Path, texts: list[str], run: Callable[..., oc.Result] = oc.run) -> None:
@@ -125,10 +145,23 @@ def make(folder: Path, texts: list[str], run: Callable[..., oc.Result] = oc.run)
         answers[row] = wanted.round(6).tolist()
         print(f"row {row}: {result}; {parts[own]['bytes'] / 1e6:.2f} MB, within {off:.4f}", file=sys.stderr)
 
+    messages = load_messages("pocket")
+    title, right, counting = counting_row(messages)
+    (folder / f"{COUNTED}.js").write_text(f"PARTS[{json.dumps(COUNTED)}] = {counting};\n", encoding="utf-8")
+    counted_row = {"row": COUNTED, "title": title, "test": right, "file": f"{COUNTED}.js?{hash_of(counting)}"}
     shape = {name: getattr(result.model.config, name) for name in ("emb_dim", "n_heads", "n_layers")}
     config = shape | {"context_length": reach, "max_length": result.max_length, "end": model.tokenizer.end}
-    index = {"config": config, "variants": variants, "parts": parts, "ranks": POCKET_RANKS.read_text(encoding="ascii")}
-    (folder / "index.js").write_text(f"const LIVE = {json.dumps(index)};\nconst PARTS = {{}};\n", encoding="utf-8")
+    index = {
+        "config": config,
+        "variants": variants,
+        "counted": counted_row | {"bytes": len(counting.encode())},
+        "parts": parts,
+        "classes": messages.classes,
+        "messages": messages.test[["label", "text"]].to_numpy().tolist(),
+        "ranks": POCKET_RANKS.read_text(encoding="ascii"),
+    }
+    text = json.dumps(index, ensure_ascii=False).replace("</", "<\\/")
+    (folder / "index.js").write_text(f"const LIVE = {text};\nconst PARTS = {{}};\n", encoding="utf-8")
     (folder / "pytorch.json").write_text(json.dumps(answers) + "\n", encoding="utf-8")
 
 

@@ -203,6 +203,8 @@ CHOOSE = """([change, base]) => {
       select.value = [...select.options].find((option) => option.textContent === label).value;
       if (name === "base") select.dispatchEvent(new Event("change"));
     }
+    const guess = document.getElementById("explore-guess");
+    if (!guess.hidden) guess.querySelector("button").click();
 }"""
 
 
@@ -210,7 +212,8 @@ def choose(page, change: str, base: str) -> None:
     page.evaluate(CHOOSE, [change, base])
 
 
-def check_pair(page, base: Runs, change: Runs) -> None:
+def check_pair(page, base: Runs, change: Runs, corrected: dict[str, Any]) -> None:
+    """``corrected``: the comparisons with the baseline, whose verdicts go through the correction."""
     choose(page, change.label, base.label)
     verdict, told = said(page), facts(page)
     try:
@@ -220,9 +223,10 @@ def check_pair(page, base: Runs, change: Runs) -> None:
         assert told == {}
         return
     d = c.difference
+    verdict_of = (corrected.get(change.row, c) if base.row == "1" else c).verdict
     head, _, tail = verdict.partition("\n")
     assert head == f"{change.label} against {base.label}"
-    assert tail.strip() == f"{signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}]: {c.verdict}"
+    assert tail.strip() == f"{signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}]: {verdict_of}"
     test = "McNemar’s exact test" if d.seeds == 1 else "the larger of Student’s t and a permutation test"
     assert told["test"] == f"p = {c.p:.2g}, {test}"
     assert told["on the same"] == f"{d.seeds} seed{'s' * (d.seeds > 1)} and {d.messages} messages"
@@ -246,13 +250,14 @@ def test_a_pairs_numbers_are_pythons(opened: Opened, explore: ModuleType) -> Non
     for i, (_, studies) in enumerate(tables):
         page.select_option("#explore-table", str(i))
         rows = explore.joined(studies)
+        corrected = oc.against_baseline(studies[0]) if "1" in studies[0] else {}
         several = list(rows.values())
         pairs = [(a, b) for a in several for b in several if a is not b]
         if len(several) > 10:  # each with the one before it, and with the baseline, both ways round
             near = list(itertools.pairwise(several))
             pairs = [*near, *((b, a) for a, b in near), *((rows["1"], x) for x in several if x.row != "1")]
         for base, change in pairs:
-            check_pair(page, base, change)
+            check_pair(page, base, change, corrected)
 
 
 def test_what_is_said_against_the_baseline_is_corrected_as_in_the_chapter(opened: Opened) -> None:
@@ -275,19 +280,62 @@ def test_a_rows_numbers_are_pythons(opened: Opened, explore: ModuleType) -> None
             assert cells[0].split()[0].rstrip(",") == row
             assert cells[1] == x.title
             assert cells[2].strip() == str(test).replace(" %", "")
-            assert cells[3] == f"{100 * oc.accuracy(x, clean=True).mean:.1f}"
-            assert cells[4] == f"{x.n_trainable:,}"
-            assert cells[5] == f"{x.took:.1f}"
-            assert cells[6].split()[0] == ("–" if x.fixed else str(len(x.seeds)))
+            assert cells[4] == f"{100 * oc.accuracy(x, clean=True).mean:.1f}"
+            assert cells[5] == f"{x.n_trainable:,}"
+            assert cells[6] == f"{x.took:.1f}"
+            assert cells[7].split()[0] == ("–" if x.fixed else str(len(x.seeds)))
             old = oc.published().set_index("row")["test"]
-            assert cells[7] == (f"{old[int(row)]:.2f}" if row.isdecimal() else "–")
+            assert cells[8] == (f"{old[int(row)]:.2f}" if row.isdecimal() else "–")
+
+
+def test_every_row_shows_its_difference_from_the_baseline(opened: Opened, explore: ModuleType) -> None:
+    """The number, and a mark that is filled where the difference is shown after the correction."""
+    page, tables = opened
+    rows, corrected = explore.joined(tables[0][1]), oc.against_baseline(tables[0][1][0])
+    cells = dict(zip(listed(page), page.locator("#explore-rows tr td:nth-child(4)").all(), strict=True))
+    for row, x in rows.items():
+        if row == "1":
+            assert cells[row].inner_text() == "–"
+            continue
+        try:
+            d = oc.difference(rows["1"], x).difference
+        except oc.UsageError:
+            assert cells[row].inner_text() == "–"
+            continue
+        assert cells[row].inner_text().strip() == signed(d.mean)
+        shown = row in corrected and corrected[row].shown
+        if row in corrected:
+            assert (cells[row].locator(".explore-hollow").count() == 0) == shown
+
+
+def test_p_is_shown_to_those_who_guessed(opened: Opened) -> None:
+    page, _ = opened
+    page.reload()
+    page.wait_for_selector("#explore-guess:visible")
+    assert "test" not in facts(page)
+    assert page.inner_text("#explore-verdict").rstrip().endswith("]")
+    assert page.inner_text("#explore-short").split() == page.inner_text("#explore-verdict").split()
+    page.locator("#explore-guess button").first.click()
+    assert facts(page)["test"].startswith("p = ")
+    assert page.inner_text("#explore-guessed").startswith("Your guesses: ")
+    assert page.inner_text("#explore-short").split() == page.inner_text("#explore-verdict").split()
+    page.click("#explore-swap")  # the same pair: nothing is asked again
+    assert page.locator("#explore-guess").is_hidden()
+
+
+@pytest.mark.book
+def test_no_column_is_cut_off_on_a_small_laptop(visit: Callable, build: Path) -> None:
+    page = visit(f"{build.as_uri()}/explore.html", {"width": 1280, "height": 800})
+    page.wait_for_selector("#explore-rows tr")
+    box = "document.querySelector('.explore-scroll')"
+    assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
 
 
 def test_a_heading_sorts_and_the_rows_keep_their_numbers(opened: Opened) -> None:
     page, _ = opened
     before = dict(zip(listed(page), listed(page, 2), strict=True))
     heading = page.locator(".explore-rows th", has_text="test %")
-    for direction in ("ascending", "descending"):
+    for direction in ("descending", "ascending"):  # the best first
         heading.get_by_role("button").press("Enter")
         assert heading.get_attribute("aria-sort") == direction
         scores = [float(text.split()[0]) for text in listed(page, 2)]
@@ -295,9 +343,8 @@ def test_a_heading_sorts_and_the_rows_keep_their_numbers(opened: Opened) -> None
     assert dict(zip(listed(page), listed(page, 2), strict=True)) == before
     published = page.locator(".explore-rows th", has_text="published").get_by_role("button")
     published.click()
-    published.click()
-    old = [text for text in listed(page, 7) if text != "–"]
-    assert listed(page, 7)[: len(old)] == old  # what is missing comes behind
+    old = [text for text in listed(page, 8) if text != "–"]
+    assert listed(page, 8)[: len(old)] == old  # what is missing comes behind
     page.select_option("#explore-table", str(page.locator("#explore-table option").count() - 1))
     page.select_option("#explore-table", "0")
     assert listed(page) == list(before)

@@ -312,7 +312,7 @@ def test_nothing_moves_for_those_who_asked_for_it(visited: Open) -> None:
 
 def test_for_the_projector_the_panel_stands_alone(visited: Open) -> None:
     page = visited("?present#change=3")
-    assert page.evaluate("document.body.classList.contains('tune-present')")
+    assert page.evaluate("document.documentElement.classList.contains('present')")
     assert page.input_value("#tune-change") == "3"
     assert page.is_visible("#tune-go")
     size = "parseFloat(getComputedStyle(document.getElementById('tune')).fontSize)"

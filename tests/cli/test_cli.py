@@ -154,7 +154,8 @@ def test_a_published_command_runs(number: int, toy: Path, here: Path, capsys: py
     words += ["--model_size", str(toy), *SMALL]
     assert main(["run", *words]) == 0
     out, _ = capsys.readouterr()
-    command, accuracies = out.splitlines()
+    command, accuracies, ham, spam = out.splitlines()
+    assert (ham.split(":")[0], spam.split(":")[0]) == ("ham", "* spam")
     assert experiment_of(shlex.split(command)[2:]).resolved() == experiment_of(words).resolved()
     assert accuracies.startswith("train ")
     assert "test " in accuracies
@@ -438,7 +439,7 @@ JSON_LINES = "\n".join(json.dumps({"label": line.split("\t")[0], "text": line.sp
     ("name", "content", "says"),
     [
         ("a.tsv", f"lable\ttext\n{GOOD}", "no column 'label'"),
-        ("a.tsv", f"label\tmessage\n{GOOD}", "no column 'text'"),
+        ("a.tsv", f"label\twords\n{GOOD}", "no column 'text'"),
         ("a.tsv", "label\ttext\n" + "ham\thello\n" * 40, "1 class"),
         ("a.tsv", "label\ttext\n", "class"),
         ("a.tsv", "", "a.tsv"),
@@ -447,9 +448,6 @@ JSON_LINES = "\n".join(json.dumps({"label": line.split("\t")[0], "text": line.sp
         ("a.tsv", f"label\ttext\n{GOOD}\nham", "message 41 is empty"),
         ("a.tsv", f"label\ttext\n{GOOD}\n\thello", "message 41 has no label"),
         ("a.tsv", f"label\ttext\n{GOOD}\nham\tthe <|endoftext|> end", "<|endoftext|>"),
-        ("a.tsv", f"label\ttext\n{GOOD}\n".encode() + b"ham\t\xff\xfe\n", "UTF-8"),
-        ("a.csv", f"label\ttext\n{GOOD}".replace("\t", ",").encode() + b"\nham,\xff\n", "UTF-8"),
-        ("a.jsonl", JSON_LINES.encode() + b'\n{"label": "ham", "text": "\xff"}\n', "UTF-8"),
         ("a.csv", f"label\ttext\n{GOOD}".replace("\t", ",").replace("number", ", number"), "a.csv"),
         ("a.csv", f"label\ttext\n{GOOD}".replace("\t", ",") + '\nham,"never closed', "a.csv"),
         ("a.jsonl", JSON_LINES + '\n{"label": "ham", "text": null}', "message 41 is empty"),
@@ -457,7 +455,7 @@ JSON_LINES = "\n".join(json.dumps({"label": line.split("\t")[0], "text": line.sp
         ("a.jsonl", JSON_LINES + '\n{"label": null, "text": "hello"}', "message 41 has no label"),
         ("a.jsonl", JSON_LINES + '\n{"label": "ham"', "a.jsonl"),
         ("a.parquet", "not parquet", "a.parquet"),
-        ("a.txt", GOOD, ".tsv"),
+        ("a.doc", GOOD, ".tsv"),
         ("a.tsv", f"label\ttext\n{GOOD}\n" + "rare\tmessage\n" * 3, "at least 10"),
     ],
 )

@@ -106,6 +106,16 @@ def test_a_forest_shows_the_differences_and_what_was_published() -> None:
     assert "published" not in plot.forest(differences().drop(columns="published")).alt
 
 
+def test_what_is_not_shown_after_correction_is_hollow() -> None:
+    """One verdict a pair: the mark says what the corrected p does, whatever the bar."""
+    chart = plot.forest(differences().assign(shown=[i % 2 == 0 for i in range(len(differences()))]))
+    axes = chart.figure().axes[0]
+    fills = [next(x for x in axes.lines if x.get_gid() == f"{i}-mid").get_fillstyle() for i in (0, 1)]
+    assert fills == ["full", "none"]
+    assert "not shown" in chart.alt.split(";")[1]
+    assert "not shown" not in chart.alt.split(";")[0]
+
+
 def test_pairs_show_both_costs_and_their_ratio() -> None:
     chart = charts()["pairs"]
     axes = chart.figure().axes[0]

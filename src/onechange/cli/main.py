@@ -26,7 +26,7 @@ from .study import Compare, Computes, Flags, Show, Table
 
 @dataclass
 class Run(Computes):
-    """Finetune once, evaluate, and print the accuracies."""
+    """Finetune once, evaluate, and print the accuracies and every class's scores."""
 
     experiment: Flags = field(default_factory=Experiment)
     json: bool = False
@@ -35,10 +35,18 @@ class Run(Computes):
     """Write the finetuned model to this new folder."""
     merge: bool = False
     """With --save: fold LoRA's adapters into the weights."""
+    find: str | None = None
+    """The class whose precision, recall and F1 are asked for, such as ham. Unless given: the second of two
+    classes (spam), or the mean over more."""
 
     def __call__(self) -> int:
         from ..classifier.saved import check_target, save
+        from ..data.messages import messages_of
+        from ..training.result import to_find
         from ..training.train import run
+
+        if self.find is not None:
+            to_find(self.find, messages_of(self.experiment).classes)
 
         if self.save is not None:
             check_target(self.save, self.merge, self.experiment)
@@ -48,7 +56,8 @@ class Run(Computes):
         result = run(self.experiment, device=self.device, store=self.store, checkpointing=again)
         if self.save is not None and not result.error:
             save(result, self.save, self.merge)
-        print(result.to_json() if self.json else f"{result.command}\n{result}")
+        report = result.report(self.find) if result.final else str(result)
+        print(result.to_json(self.find) if self.json else f"{result.command}\n{report}")
         return 1 if result.error else 0
 
 
@@ -68,8 +77,12 @@ class Plan:
 
     def __call__(self) -> int:
         from ..cost.plan import make_plan
+        from ..data.messages import messages_of
+        from ..support.progress import tell
 
         plan = make_plan(self.experiment, self.device, self.memory, self.checkpointing == "on")
+        if self.experiment.own_file:
+            tell(messages_of(self.experiment).summary)
         print(json.dumps(plan.to_dict()) if self.json else plan)
         return 0
 
@@ -93,6 +106,8 @@ class Predict:
         return 0
 
     def _texts(self) -> list[str]:
+        from ..data.encoding import MARKS
+
         if self.text and self.file:
             raise UsageError("give messages or --file, not both")
         if self.text:
@@ -100,7 +115,10 @@ class Predict:
         piped = self.file is None or str(self.file) == "-"
         try:
             raw = sys.stdin.buffer.read() if self.file is None or piped else Path(home(self.file)).read_bytes()
-            lines = raw.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
+            marked = (codec for mark, codec, _ in MARKS if raw.startswith(mark))  # PowerShell's > writes UTF-16
+            lines = (
+                raw.decode(next(marked, "utf-8")).replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
+            )
         except (FileNotFoundError, IsADirectoryError):
             raise UsageError(f"{self.file} is not there, or is a folder") from None
         except UnicodeDecodeError as error:
@@ -247,5 +265,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def complain(text: str) -> int:
-    print(f"onechange: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split()).encode(errors="backslashreplace").decode()  # words that are no UTF-8 too
+    print(f"onechange: {line}", file=sys.stderr)
     return 2

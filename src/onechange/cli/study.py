@@ -79,7 +79,9 @@ class Study(Computes):
 
     def records(self, rows: list[str]) -> list[dict[str, Any]]:
         """Run what is missing; every record that was asked for."""
+        from ..data.messages import messages_of
         from ..evidence.study import Store, jobs_of, run_study, table_rows
+        from ..support.progress import tell
 
         if not 1 <= self.seeds <= 10_000:
             raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
@@ -89,6 +91,8 @@ class Study(Computes):
             raise UsageError(f"workers must be auto or between 1 and 1000, not {self.workers}")
         experiments = table_rows(self.experiment, rows, self.scale)
         seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
+        if self.experiment.own_file:
+            tell(messages_of(self.experiment).summary)
         return run_study(
             jobs_of(experiments, seeds), Store(self.out),
             device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
@@ -138,6 +142,8 @@ class Compare(Study):
         first, *others = parse_rows(",".join(self.rows)) if self.rows else [""]
         if not others:
             raise UsageError("compare takes two different rows or more, such as: onechange compare 1 4")
+        if self.stored and (idle := self._of_runs()):
+            raise UsageError(f"--stored compares runs that are finished: {' and '.join(idle)} cannot change them")
         runs = stored(self.stored) if self.stored else runs_of(self.records([first, *others]))
         if missing := [name for name in (first, *others) if name not in runs]:
             raise UsageError(f"{self.stored} has no row {missing[0]}: it has {', '.join(runs)}")
@@ -145,6 +151,12 @@ class Compare(Study):
         for comparison in (found[other] for other in others):
             print(f"{comparison}\n  {comparison.outlook()}")
         return 0
+
+    def _of_runs(self) -> list[str]:
+        """The options that were given and say how runs are made."""
+        usual, own = vars(Compare()), ("experiment", "rows", "stored", "clean")
+        given = [name for name, value in vars(self).items() if name not in own and value != usual[name]]
+        return [*self.experiment.diff(Experiment()), *given]
 
 
 @dataclass

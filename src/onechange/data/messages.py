@@ -6,6 +6,7 @@ import csv
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,19 @@ from ..experiment.experiment import Experiment
 from ..support.cache import sha256
 from ..support.errors import UsageError
 from ..support.package import POCKET
-from .table import read_table
+from .table import FEWEST, in_order, read_table
 from .uci import UCI_FILE, uci_file, uci_is_here
 
 POCKET_MESSAGES = POCKET / "messages.tsv"
+SHOWN = 20  # classes that a line has room for
 
 
 @dataclass(frozen=True)
 class Messages:
     """A data set, split: frames with the columns ``label`` (0 to K - 1) and ``text``.
 
-    ``digest`` is the SHA-256 of the file they came from.
+    ``digest`` is the SHA-256 of the file they came from. ``summary`` says on one line what was understood of it:
+    ``92 messages, 2 classes: ham 48, spam 44, from messages.csv (UTF-8)``.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Messages:
     val: pd.DataFrame
     test: pd.DataFrame
     digest: str
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,10 @@ def messages_of(e: Experiment) -> Messages:
         raise UsageError(f"batch_size {e.batch_size} is more than the {len(train)} training messages: no batch is full")
     if 0 <= e.ignore_index < K:
         raise UsageError(f"ignore_index {e.ignore_index} is one of the labels: no message of it would be learned")
+    if absent := [name for k, name in enumerate(messages.classes) if k not in set(train.label)]:
+        raise UsageError(f"none of the {len(train)} training messages is {absent[0]}: train_size must be larger")
+    if e.label_noise and not round(e.label_noise * len(train)):
+        raise UsageError(f"label_noise {e.label_noise} of {len(train)} training messages is none of them")
     return replace(messages, train=with_wrong_labels(train, e.label_noise, e.seed, K))
 
 
@@ -123,33 +131,46 @@ def _uci(seed: int) -> Messages:
 def _named(name: str, frame: pd.DataFrame, digest: str, seed: int) -> Messages:
     """Ham and spam in one shuffled frame, cut 70/10/20."""
     frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
+    summary = summary_of(frame.label, ("ham", "spam"), name)
     frame["label"] = (frame.label == "spam").astype(int)
     train, val = int(len(frame) * 0.7), int(len(frame) * 0.1)
     cuts = (frame[:train], frame[train : train + val], frame[train + val :])
     first, second, third = (part.reset_index(drop=True) for part in cuts)
-    return Messages(name, ("ham", "spam"), first, second, third, digest)
+    return Messages(name, ("ham", "spam"), first, second, third, digest, summary)
 
 
 def _file(path: Path, seed: int, balance: bool) -> Messages:
     """A reader's own messages, with their own classes, each class split alike."""
     from sklearn.model_selection import train_test_split
 
-    frame = read_table(path)
-    classes = tuple(sorted(frame.label.unique()))
-    smallest = frame.label.value_counts().min()
+    table = read_table(path)
+    frame, classes = table.frame, in_order(list(table.frame.label))
+    smallest = frame.label.value_counts().min() if len(frame) else 0
     if len(classes) < 2:
         raise UsageError(f"{path} has {len(classes)} class ({', '.join(classes)}): at least two are needed")
-    if balance:
-        frame = frame.groupby("label").sample(smallest, random_state=seed)
-    if smallest < 10:
+    if smallest < FEWEST:
+        rare = shorten(frame.label.value_counts().index[-1], 40, placeholder="...")
         raise UsageError(
-            f"{path}: the class with fewest messages has {smallest}; at least 10 are needed for a 70/10/20 split"
+            f"{path}: the class with fewest messages ({rare}) has {smallest}; at least {FEWEST} are needed "
+            "for a 70/10/20 split"
         )
+    summary = summary_of(frame.label, classes, f"{path.name} ({table.how})")
+    if balance:
+        frame, summary = frame.groupby("label").sample(smallest, random_state=seed), f"{summary}; {smallest} of each"
     frame["label"] = frame.label.map({name: i for i, name in enumerate(classes)})
     train, rest = train_test_split(frame, train_size=round(0.7 * len(frame)), random_state=seed, stratify=frame.label)
     val, test = train_test_split(rest, train_size=1 / 3, random_state=seed, stratify=rest.label)
     train, val, test = (p.reset_index(drop=True) for p in (train, val, test))
-    return Messages(str(path), classes, train, val, test, sha256(path))
+    return Messages(str(path), classes, train, val, test, sha256(path), summary)
+
+
+def summary_of(labels: pd.Series, classes: tuple[str, ...], source: str) -> str:
+    """How many messages of which classes; of more than ``SHOWN`` the rarest, which may be a misspelling."""
+    counts = labels.value_counts()
+    rarest = sorted(classes, key=lambda name: counts[name])[:SHOWN]
+    shown = [f"{shorten(name, 30, placeholder='...')} {counts[name]:,}" for name in classes if name in rarest]
+    more = f" and {len(classes) - SHOWN} larger ones" if len(classes) > SHOWN else ""
+    return f"{len(labels):,} messages, {len(classes)} classes: {', '.join(shown)}{more}, from {source}"
 
 
 def masked(text: str) -> str:

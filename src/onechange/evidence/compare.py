@@ -20,6 +20,7 @@ from ..support.errors import UsageError
 from .intervals import LEVEL, Estimate, estimate, over
 from .runs import Runs, runs_of
 
+DIFFER = "these two runs differ"
 POWER = 0.8
 SIZES = (0.005, 0.01, 0.02)
 """Differences, as fractions, for which it is said how many seeds they would take."""
@@ -38,6 +39,7 @@ class Comparison:
             for one seed (do these models differ?). See :func:`difference`.
         adjusted: ``p`` after Holm's (1979) correction for all comparisons made together.
         family: how many these were.
+        single: whether two trained models are compared, one of each row: what holds for them need not for the rows.
     """
 
     base: str
@@ -46,13 +48,23 @@ class Comparison:
     p: float
     adjusted: float
     family: int = 1
+    single: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown: the interval leaves out zero *and* the adjusted p is below 0.05."""
+        return self.adjusted < 1 - LEVEL and self.difference.low * self.difference.high > 0
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, or ``no difference could be shown``: it is shown where the interval leaves
-        out zero *and* the adjusted p is below 0.05."""
-        shown = self.adjusted < 1 - LEVEL and self.difference.low * self.difference.high > 0
-        return ("better" if self.difference.mean > 0 else "worse") if shown else "no difference could be shown"
+        """``better``, ``worse``, or ``no difference could be shown``.
+
+        Two single runs are never better or worse as rows: :data:`DIFFER` is all that can be shown of them. With
+        seeds that scatter by 1.3 points two runs of one and the same row would be told apart in one case of six.
+        """
+        if not self.shown:
+            return "no difference could be shown"
+        return DIFFER if self.single else "better" if self.difference.mean > 0 else "worse"
 
     def power(self, size: float, seeds: int) -> float:
         """How often so many seeds would show a difference of ``size`` (a fraction), corrected as this one was.
@@ -98,7 +110,7 @@ class Comparison:
         d = self.difference
         points = f"{100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
         p = f"p = {self.adjusted:.2g}" + f" (Holm, {self.family} comparisons)" * (self.family > 1)
-        seeds = f"{d.seeds} seed{'s' * (d.seeds != 1)}"
+        seeds = "over messages, this seed" if self.single else f"{d.seeds} seed{'s' * (d.seeds != 1)}"
         return f"{self.change} against {self.base}: {points}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
 
 
@@ -147,7 +159,8 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     else:
         wide = estimate(np.append(d, [[1.0, -1.0]], axis=1))
         found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
-    return Comparison(base.label, change.label, found, p, p)
+    single = len(d) == 1 and not (base.fixed and change.fixed)
+    return Comparison(base.label, change.label, found, p, p, single=single)
 
 
 def compare(

@@ -85,6 +85,24 @@ class Runs:
         """Seconds of the first seed, messages in hand: in the book's studies it ran alone, the others together."""
         return float(self.seconds[0])
 
+    @property
+    def started(self) -> np.ndarray:
+        """Which runs began to learn, ``(S,)``.
+
+        The rule was fixed beforehand: a run that did not start has come less than a fifth of the way from one
+        answer for all messages, right on half of them, to every label right that is not wrong by design.
+        """
+        possible = 1 - self.experiment.label_noise
+        return self.train >= 0.5 + (possible - 0.5) / 5
+
+    @property
+    def stuck(self) -> str:
+        """How many runs did not start, and what the others have, in words; nothing where all did."""
+        if self.fixed or self.started.all():
+            return ""
+        others = f"; the others {100 * self.test[self.started].mean():.1f}" if self.started.any() else ""
+        return f"{(~self.started).sum()} of {len(self.seeds)} did not start{others}"
+
     def kept(self, clean: bool) -> np.ndarray:
         """Which answers count, ``(S, N)``: all, or with ``clean`` those to messages not in the training set."""
         return self.seen == 0 if clean else np.ones_like(self.right)

@@ -44,6 +44,7 @@ def summary(records: Sequence[dict[str, Any]], clean: bool = False) -> pd.DataFr
                 "seeds": test.seeds,
                 "messages": test.messages,
                 "failed": runs.failed,
+                "stuck": runs.stuck,
                 "trainable": runs.n_trainable,
                 "seconds": runs.took if runs.seeds else math.nan,
             }
@@ -57,7 +58,7 @@ def render(frame: pd.DataFrame, style: str) -> str:
         return frame.to_csv(index=False).rstrip()
     if style == "json":
         return json.dumps(json.loads(frame.to_json(orient="records")), indent=1)
-    shown = frame.drop(columns=["low", "high", "messages"] + ["failed"] * (not frame.failed.any()))
+    shown = frame.drop(columns=["low", "high", "messages", "stuck"] + ["failed"] * (not frame.failed.any()))
     interval = frame.low.map("{:.1f}".format) + "–" + frame.high.map("{:.1f}".format)
     shown.insert(list(shown.columns).index("test") + 1, "95 %", interval)
     for column in ("train", "val", "test", "sd"):
@@ -65,7 +66,9 @@ def render(frame: pd.DataFrame, style: str) -> str:
     shown["seconds"] = shown["seconds"].map("{:.1f}".format)
     shown["trainable"] = shown["trainable"].map("{:,}".format)
     few = f"{frame.messages.min()}" + f" to {frame.messages.max()}" * (frame.messages.nunique() > 1)
-    caption = f"Accuracies in %; 95 % intervals over seeds and {few} test messages; sd is over seeds."
+    alone = " (over messages alone where there is one seed)" * bool((frame.seeds == 1).any())
+    caption = f"Accuracies in %; 95 % intervals over seeds and {few} test messages{alone}; sd is over seeds."
+    caption += "".join(f" {row}: {words}." for row, words in zip(frame.row, frame.stuck, strict=True) if words)
     if style == "text":
         left = {c: f"{{:<{shown[c].str.len().max()}}}".format for c in ("title", "model")}
         return f"{shown.to_string(index=False, formatters=left)}\n\n{caption}"

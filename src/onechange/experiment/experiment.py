@@ -90,8 +90,8 @@ class Experiment:
     weight_decay: float = 0.1
     """AdamW's weight decay."""
     dataset: str | None = None
-    """The messages: uci, pocket, or a file (tsv, csv, jsonl, parquet) with columns label and text.
-    Unless given: pocket for a pocket model, uci for any other."""
+    """The messages: uci, pocket, or a file (csv, tsv, txt, jsonl, json, parquet) with columns label and text, or
+    other usual names for them. Unless given: pocket for a pocket model, uci for any other."""
     balance: bool = False
     """For a file: sample every class down to the size of the smallest."""
     train_size: int | None = None

@@ -15,6 +15,7 @@ import torch
 
 from ..support.cache import check, missing, root, sha256
 from ..support.errors import UsageError
+from ..support.files import write_atomically
 from ..support.package import POCKET
 from . import smollm2
 from .foreign import left_out, naming_of, some_names
@@ -133,10 +134,16 @@ def from_hub(model: Model) -> Path:
             raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
         raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
     blob = path.resolve()
-    mark = blob.with_name(blob.name + ".verified")
-    if not mark.exists():  # hashing gigabytes once is enough
-        check(blob, model.sha256 or _hub_sha256(model, blob))
-        mark.touch()
+    stat = blob.stat()
+    mark, state = blob.with_name(blob.name + ".verified"), f"{stat.st_size} {stat.st_mtime_ns}"
+    if not mark.is_file() or mark.read_text(encoding="ascii", errors="replace") != state:
+        try:  # hashing gigabytes once is enough, for as long as the file stays what it is
+            check(blob, model.sha256 or _hub_sha256(model, blob))
+        except UsageError:
+            for damaged in {path, blob}:  # or the client would find it there for ever
+                damaged.unlink(missing_ok=True)
+            raise
+        write_atomically(mark, lambda temporary: Path(temporary).write_text(state, encoding="ascii"))
     return path
 
 

@@ -80,7 +80,12 @@ def interval(result: Result) -> Estimate:
 
 def comparison(results: Sequence[Result], base: Experiment) -> str:
     """A line for every run: what it changed, its accuracy with its interval, its cost, its command."""
-    head = ("change, and the command that repeats it", "test accuracy [95 % interval]", "seconds", "trained")
+    head = (
+        "change, and the command that repeats it",
+        "test accuracy [95 % interval over messages, this seed]",
+        "seconds",
+        "trained",
+    )
     rows = "".join(
         f"<tr><th scope=row>{escape(change(r.experiment, base.resolved()))}<br><code>{escape(r.command)}</code></th>"
         f"<td>{interval(r)}</td><td>{r.seconds:.1f}</td><td>{r.n_trainable:,}</td></tr>"

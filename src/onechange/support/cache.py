@@ -22,7 +22,7 @@ from .errors import UsageError
 from .files import home, write_atomically
 
 OURS = (
-    "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
+    "hub/CACHEDIR.TAG", "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
     "tiktoken/" + "[0-9a-f]" * 40 + "*", "prefixes/*" + "[0-9a-f]" * 40 + ".safetensors*", ".prefix.*",
     "smollm2-135m", ".smollm2-135m.*", "SMSSpamCollection", ".SMSSpamCollection.*",
     "sms+spam+collection.zip", ".sms+spam+collection.zip.*",

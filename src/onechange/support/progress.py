@@ -1,4 +1,4 @@
-"""Progress bars, and what has to be said aloud, on standard error."""
+"""Progress bars, and what is worth a line beside them, on standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def progress_bar(show: bool, **options: Any) -> tqdm:
     return tqdm(**options, disable=hidden)
 
 
+def tell(line: str) -> None:
+    """One line, above the bars that are there."""
+    tqdm.write(line, file=sys.stderr)
+
+
 @cache
 def say_once(text: str) -> None:
-    """A line on standard error, once a process."""
-    print(f"onechange: {text}", file=sys.stderr, flush=True)
+    """A line, once a process."""
+    tell(f"onechange: {text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from ..experiment.experiment import Experiment
 from ..support import package
+from ..support.errors import UsageError, nearest
 
 
 @dataclass
@@ -92,25 +94,51 @@ class Result:
         )
 
     @property
+    def by_class(self) -> pd.DataFrame:
+        """For each class how many ``messages`` of the test set are its own and what ``share`` of them that is, and
+        its ``precision``, ``recall`` and ``f1``; a class that is never predicted has precision 0."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        parts = precision_recall_fscore_support(
+            self.test_labels, self.test_predictions, labels=range(len(self.classes)), zero_division=0.0
+        )
+        precision, recall, f1, n = parts
+        columns = {"messages": n, "share": n / n.sum(), "precision": precision, "recall": recall, "f1": f1}
+        return pd.DataFrame(columns, index=pd.Index(self.classes, name="class"))
+
+    @property
+    def largest(self) -> tuple[str, float]:
+        """The class with most test messages and its share of them: the accuracy of always answering with it."""
+        counts = np.bincount(self.test_labels, minlength=len(self.classes))
+        return self.classes[int(counts.argmax())], float(counts.max() / counts.sum())
+
+    @property
     def scores(self) -> dict[str, float]:
         """Accuracy, precision, recall, F1 and ROC AUC on the test messages.
 
         With two classes the second (spam) is the one to find; with more, each is the mean over classes.
         """
+        return self.scores_of(None)
+
+    def scores_of(self, find: str | None) -> dict[str, float]:
+        """:attr:`scores` where ``find`` is the class to find, against all others.
+
+        Raises:
+            UsageError: if there is no class of that name.
+        """
         from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-        truth, probabilities = np.array(self.test_labels), np.array(self.test_probabilities)
-        two = len(self.classes) == 2
+        truth, predicted = np.array(self.test_labels), self.test_predictions
+        probabilities, found, K = np.array(self.test_probabilities), to_find(find, self.classes), len(self.classes)
+        accuracy = float((predicted == truth).mean())
+        if found is not None:
+            k = self.classes.index(found)
+            truth, predicted, probabilities, K = truth == k, predicted == k, probabilities[:, k], 2
         precision, recall, f1, _ = precision_recall_fscore_support(
-            truth, self.test_predictions, average="binary" if two else "macro", zero_division=0.0
+            truth, predicted, average="macro" if found is None else "binary", zero_division=0.0
         )
-        seen = len(np.unique(truth)) == len(self.classes)
-        auc = (
-            roc_auc_score(truth, probabilities[:, 1] if two else probabilities, multi_class="ovr")
-            if seen
-            else float("nan")
-        )
-        accuracy = float((self.test_predictions == truth).mean())
+        seen = len(np.unique(truth)) == K
+        auc = roc_auc_score(truth, probabilities, multi_class="ovr") if seen else float("nan")
         return {
             "accuracy": accuracy,
             "precision": float(precision),
@@ -119,19 +147,43 @@ class Result:
             "roc_auc": float(auc),
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, for JSON; the model is not part of it."""
+    def report(self, find: str | None = None) -> str:
+        """:meth:`__str__` and a line for every class, the one to find marked; with more than two, their mean too."""
+        scores, found = self.scores_of(find), to_find(find, self.classes)
+        predicted = {self.classes[k] for k in self.test_predictions}
+        lines = [str(self)]
+        for name, row in self.by_class.iterrows():
+            marks = ", never predicted" * (name not in predicted) + f", ROC AUC {scores['roc_auc']:.3f}" * (
+                name == found
+            )
+            lines.append(
+                f"{'* ' * (name == found)}{name}: {100 * row.share:.2f}% of the test messages, "
+                f"precision {100 * row.precision:.2f}%, recall {100 * row.recall:.2f}%, F1 {100 * row.f1:.2f}%{marks}"
+            )
+        if found is None:
+            of = ("precision", "recall", "f1", "roc_auc")
+            precision, recall, f1, auc = (scores[name] for name in of)
+            lines.append(
+                f"mean over classes: precision {100 * precision:.2f}%, recall {100 * recall:.2f}%, F1 {100 * f1:.2f}%, "
+                f"ROC AUC {auc:.3f}"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self, find: str | None = None) -> dict[str, Any]:
+        """The result as plain values, for JSON; the model is not part of it. ``find``: as for :meth:`scores_of`."""
         skip = ("experiment", "model", "classes")
         values = {name: value for name, value in vars(self).items() if name not in skip}
-        more = {"experiment": self.experiment.to_dict(), "classes": list(self.classes), "command": self.command}
+        more: dict[str, Any] = {"experiment": self.experiment.to_dict(), "classes": list(self.classes)}
+        more["command"] = self.command
         if self.test_probabilities:
-            more["scores"] = self.scores
+            more["scores"], more["find"] = self.scores_of(find), to_find(find, self.classes)
+            more["by_class"] = self.by_class.to_dict("index")
         return finite(values | more)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
         """Read what :meth:`to_dict` wrote, or a record of a :class:`~onechange.evidence.study.Store`."""
-        made_of_it = ("command", "scores", "row", "rows", "key")  # by to_dict and by a store
+        made_of_it = ("command", "scores", "find", "by_class", "row", "rows", "key")  # by to_dict and by a store
         values = {name: value for name, value in values.items() if name not in made_of_it}
         values["experiment"] = Experiment.recall(values["experiment"])
         values["classes"] = tuple(values["classes"])
@@ -139,14 +191,27 @@ class Result:
             values[name] = [float("nan") if loss is None else loss for loss in values[name]]
         return cls(**values)
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), allow_nan=False)
+    def to_json(self, find: str | None = None) -> str:
+        return json.dumps(self.to_dict(find), allow_nan=False)
 
     def __str__(self) -> str:
         parts = [f"{split} {100 * value:.2f}%" for split, value in self.final.items()]
         words = ", ".join(parts) if parts else self.error
         how = "".join(f", {self.environment[name]}" for name in ("device", "precision") if name in self.environment)
-        return f"{words} ({self.n_trainable:,} trainable parameters, {self.seconds:.1f} s{how})"
+        largest, share = self.largest if self.final and self.test_labels else ("", 0)
+        beside = f"largest class, {largest}: {100 * share:.2f}%; " if largest else ""
+        return f"{words} ({beside}{self.n_trainable:,} trainable parameters, {self.seconds:.1f} s{how})"
+
+
+def to_find(find: str | None, classes: Sequence[str]) -> str | None:
+    """The class that precision and recall are about: the one asked for, else the second of two, else none.
+
+    Raises:
+        UsageError: if there is no such class.
+    """
+    if find is not None and find not in classes:
+        raise UsageError(f"there is no class {find!r}{nearest(find, classes)}: there are {', '.join(classes)}")
+    return find if find is not None else classes[1] if len(classes) == 2 else None
 
 
 def finite(value: Any) -> Any:

@@ -17,7 +17,7 @@ from ..data.messages import Messages, messages_of, seen_in_training
 from ..data.tokens import tokens_of
 from ..experiment.experiment import Experiment
 from ..gpt.model import GPT
-from ..support.progress import progress_bar
+from ..support.progress import progress_bar, tell
 from .build import build_seeds
 from .device import Autocast, choose_device, choose_precision, matrix_products
 from .memory import advised
@@ -105,7 +105,7 @@ def run(
         experiment: what to run.
         seed: instead of the experiment's own.
         device: ``auto``, ``cpu``, ``cuda``, ...
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, and what was understood of a reader's own file.
         store: where to look for, and keep, the outputs of the frozen prefix, instead of the store that all
             runs of a process share.
         watch: called with the result so far after every note of the loss; ``False`` stops the run.
@@ -156,6 +156,8 @@ def run_seeds(
     tokens, length = tokens_of(e, messages)  # small downloads first
     model = build_seeds(es, len(messages.classes))
     model.checkpointing = checkpointing
+    if progress and e.own_file:  # nothing that can be refused is left to refuse
+        tell(messages.summary)
     results = [_begin(e, model, len(es), messages, length, place, precision) for e in es]
     shape = sum(len(split) for split in tokens.values()), max(split.ids.size(1) for split in tokens.values())
     splits: dict[str, Inputs] = {}

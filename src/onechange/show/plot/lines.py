@@ -23,6 +23,7 @@ class Line:
     text: str
     dots: tuple[float, ...] = ()
     published: float = math.nan
+    hollow: bool = False
 
 
 def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[str], log: bool = False) -> Figure:
@@ -47,8 +48,10 @@ def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[
             alpha=0.4,
         )
         axes.plot(row.dots, wobble, "o", color=colour, markersize=5, alpha=0.35, markeredgewidth=0, gid=f"{i}-dots")
-        axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", gid=f"{i}-bar")
-        axes.plot([row.mid], [y], "o", color=colour, markersize=7, gid=f"{i}-mid")
+        bar: dict[str, Any] = {"linewidth": 2, "alpha": 0.55 if row.hollow else 1.0, "solid_capstyle": "butt"}
+        axes.plot([row.low, row.high], [y, y], color=colour, gid=f"{i}-bar", **bar)
+        fill = "none" if row.hollow else "full"
+        axes.plot([row.mid], [y], "o", color=colour, fillstyle=fill, markersize=7, gid=f"{i}-mid")
         axes.plot([row.published], [y], "D", color=INK, fillstyle="none", markersize=6.5, gid=f"{i}-published")
         side: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
         level = 17 if stacked else 0
@@ -98,7 +101,8 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
 
     Args:
         frame: columns ``label``, ``diff``, ``low``, ``high`` and perhaps ``published`` (missing where
-            there is none), all fractions.
+            there is none), all fractions; and perhaps ``shown``: whether the difference is, after whatever
+            correction was made. One that is not has a hollow mark.
         xlabel: what the differences are of.
         against: what they are differences from.
     """
@@ -107,10 +111,13 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
         diff, low, high = (100 * float(record[name]) for name in ("diff", "low", "high"))
         published = 100 * float(record.get("published", math.nan))
         text = f"{diff:+.1f} [{low:+.1f}, {high:+.1f}]".translate(MINUS)
-        rows.append(Line(str(record["label"]), diff, low, high, text, published=published))
+        shown = bool(record.get("shown", True))
+        rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
         also = "" if math.isnan(published) else f", published {published:+.1f}".translate(MINUS)
-        words.append(f"{record['label']}: {text}{also}")
+        words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
+    if any(row.hollow for row in rows):
+        key = ["● shown after correction, with its 95% interval", "○ not shown"]
     if not all(math.isnan(row.published) for row in rows):
         key.append("◇ published, one seed")
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."

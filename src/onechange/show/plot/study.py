@@ -44,6 +44,8 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
 def differences(comparisons: Mapping[str, Comparison], *, published: bool = True) -> Chart:
     """Each row's difference from what it is compared with, its interval, and beside it the published one.
 
+    A mark is full where the difference is shown after the correction that the comparisons went through.
+
     Args:
         comparisons: of :func:`~onechange.evidence.compare.against_baseline`, by row, or others.
         published: draw the published differences from row 1 too, where there are any.
@@ -52,7 +54,8 @@ def differences(comparisons: Mapping[str, Comparison], *, published: bool = True
     for row, c in comparisons.items():
         d = c.difference
         old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
-        records.append({"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old})
+        record = {"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old}
+        records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
     return forest(pd.DataFrame(records), against=bases.pop() if len(bases) == 1 else "what each is set beside")
 
@@ -222,7 +225,7 @@ def labels_of(spots: Mapping[str, tuple[float, ...]], width: float) -> dict[tupl
 def agreement(runs: Mapping[str, Runs]) -> Chart:
     """How often two rows are right or wrong on the same test message, for every pair of rows.
 
-    Dark squares are pairs that agree; the lightest pair in the picture has no ink at all, as its key says.
+    Squares with much ink are pairs that agree; the lightest pair in the picture has no ink at all, as its key says.
     """
     from ...evidence.compare import agreement as share
 
