@@ -103,7 +103,7 @@ def test_adapters_apart_leave_the_weights_as_they_were(lora: Result, toy: Path, 
     """The trunk in the folder is the pretrained one, bit by bit."""
     stored = load_file(save(lora, tmp_path / "model") / "model.safetensors")
     for name, tensor in load_file(toy / "model.safetensors").items():
-        assert np.array_equal(stored[name], tensor), name
+        assert np.array_equal(stored[f"transformer.{name}"], tensor), name
 
 
 def test_transformers_loads_the_trunk(base: Experiment, texts: list[str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from ..gpt.lora import LoRALinear, add_lora, merge_lora, put
 from ..gpt.model import GPT
 from ..gpt.tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
 from ..support.errors import UsageError
+from ..support.files import home
 from ..training.prefix import Inputs, logits_of
 from ..training.reader import Reader
 from ..training.result import Result
@@ -34,8 +36,10 @@ from ..training.result import Result
 def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     """Write a run's finetuned model: weights as safetensors, its experiment, what is needed to use it.
 
-    The trunk lies in Hugging Face's GPT-2 layout beside ``head.weight`` and ``head.bias``. LoRA's
-    adapters are kept apart unless ``merge`` folds them into the weights.
+    The folder is one of Hugging Face's for its classifier of the same architecture (its ``score`` is the head
+    without a bias), beside which lie ``head.weight`` and ``head.bias``; ``README.md`` in it says what that class
+    can hold of the model. LoRA's adapters are kept apart unless ``merge`` folds them into the weights, and there
+    is then no ``score``, since without them it would answer wrongly.
 
     Raises:
         UsageError: if the folder exists already, or there is nothing to merge.
@@ -55,11 +59,13 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
         model = _without_adapters(_copy(model))
     assert isinstance(model.head, nn.Linear)
     layout = layout_of(model.config)
-    tensors |= layout.theirs(model) | {
-        f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()
-    }
-
+    tensors |= {layout.prefix + name: tensor for name, tensor in layout.theirs(model).items()}
+    tensors |= {f"head.{name}": p.detach().cpu().contiguous() for name, p in model.head.named_parameters()}
     tokenizer = result.experiment.checkpoint.tokenizer
+    config = layout.config(model.config, tokenizer.end)
+    if merge or not adapters:
+        tensors["score.weight"] = tensors["head.weight"].clone()  # a file has no two names for one tensor
+        config |= classifier_words(layout.classifier, result.classes, tokenizer.end)
     about = {
         "experiment": result.experiment.to_dict(),
         "classes": list(result.classes),
@@ -72,8 +78,10 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
-        (temporary / "config.json").write_text(json.dumps(layout.config(model.config, tokenizer.end), indent=2) + "\n")
+        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
+        said = readme(result, layout.classifier, "score.weight" in tensors, tokenizer.end)
+        (temporary / "README.md").write_text(said, encoding="utf-8")
         if about["tokenizer"] == "own":
             (temporary / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
         elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
@@ -89,9 +97,66 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     return folder
 
 
+def classifier_words(name: str, classes: Sequence[str], end: int) -> dict[str, Any]:
+    """What ``config.json`` says of a classifier of Hugging Face's."""
+    return {
+        "architectures": [name],
+        "num_labels": len(classes),
+        "id2label": {str(i): label for i, label in enumerate(classes)},
+        "label2id": {label: i for i, label in enumerate(classes)},
+        "pad_token_id": end,  # so that its class finds a message's last own token
+    }
+
+
+def readme(result: Result, name: str, has_score: bool, end: int) -> str:
+    """What a saved folder says of itself: how to ask it, and what Hugging Face's class can hold of it."""
+    e, reader = result.experiment, Reader.of(result.experiment)
+    its = f"`transformers.{name}`"
+    lines = [
+        "# A finetuned model",
+        f"Made by `{e.command}`, with the classes {', '.join(result.classes)}.",
+        'Ask it with `onechange predict FOLDER "a message"`, or in Python with `onechange.classifier.saved.load`: '
+        "the answers are those of the run.",
+    ]
+    if not has_score:
+        lines.append(
+            f"{its} cannot hold it: the LoRA adapters lie apart (`lora.*`), and without them the trunk is the "
+            "pretrained one. It would draw a random head. Save with `--merge` for other programs."
+        )
+    elif reader.own_end and reader.causal and not reader.average and (reader.unpadded or not reader.left):
+        cut = "" if e.no_padding else f", and cut a message behind its first {result.max_length} tokens"
+        lines.append(
+            f"{its} holds it but for the head's bias: its logits plus `head.bias` of `model.safetensors` are this "
+            f"model's. Pad on the right{cut}; it reads the last token that is not padding, as this model does."
+        )
+    else:
+        lines.append(
+            f"{its} opens it, but does not give its answers: that class reads the last token that is not padding, "
+            f"through a causal mask, without a bias. {_read_instead(e, result.max_length, end)}"
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _read_instead(e: Experiment, length: int, end: int) -> str:
+    """What a model that reads something else than its message's last own token needs to be asked elsewhere."""
+    if e.disable_causal_mask:
+        return "This model was trained without a causal mask."
+    if e.average_embeddings:
+        return "This model reads the average over positions."
+    if e.trainable_token_pos == "first":
+        return "This model reads the first token."
+    if e.mask_padding or e.padding_side == "left":
+        return "This model reads a message behind or without its padding, at positions that class does not give it."
+    return (
+        f"This model reads the last of {length} tokens, padding included: fill a message up with token {end} to that "
+        "length, one message at a time, set `model.config.pad_token_id = None`, and its logits plus `head.bias` are "
+        "this model's."
+    )
+
+
 def check_target(folder: str | Path, merge: bool, experiment: Experiment) -> Path:
     """Whether a run could be saved here, asked before it is made: the folder must be new or empty."""
-    folder = Path(folder).expanduser().absolute()
+    folder = Path(home(folder)).absolute()
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UsageError(f"{folder} exists already")
     there = next(parent for parent in folder.parents if parent.exists())
@@ -159,7 +224,7 @@ def load(folder: str | Path) -> Classifier:
     Raises:
         UsageError: if the folder is not one of those.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(home(folder)).absolute()  # a folder called pocket-small is not the model of that name
     try:
         about = json.loads((folder / "onechange.json").read_text())
         fields, classes, max_length = about["experiment"], tuple(about["classes"]), int(about["max_length"])

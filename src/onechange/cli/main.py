@@ -19,6 +19,7 @@ import tyro
 
 from ..experiment.experiment import Experiment
 from ..support.errors import UsageError, nearest
+from ..support.files import home
 from .arguments import read
 from .study import Compare, Computes, Flags, Show, Table
 
@@ -113,7 +114,7 @@ class Predict:
             return list(self.text)
         piped = self.file is None or str(self.file) == "-"
         try:
-            raw = sys.stdin.buffer.read() if self.file is None or piped else self.file.expanduser().read_bytes()
+            raw = sys.stdin.buffer.read() if self.file is None or piped else Path(home(self.file)).read_bytes()
             marked = (codec for mark, codec, _ in MARKS if raw.startswith(mark))  # PowerShell's > writes UTF-16
             lines = (
                 raw.decode(next(marked, "utf-8")).replace("\r\n", "\n").removesuffix("\n").split("\n") if raw else []
@@ -161,7 +162,7 @@ class Fetch:
     def __call__(self) -> int:
         from ..gpt.smollm2 import fetch
 
-        print(fetch(self.file))
+        print(fetch(None if self.file is None else Path(home(self.file))))
         return 0
 
 
@@ -208,9 +209,10 @@ class Pretrain:
             )
         own = {name: getattr(self, name) for name in ("passes", "n_layers", "emb_dim", "n_heads", "seed")}
         recipe = replace(RECIPES[self.size], **{name: value for name, value in own.items() if value is not None})
+        start = None if self.start is None else Path(home(self.start))
         card = main(
-            recipe, list(self.text), self.valid, self.out,
-            start=self.start, precision=self.precision, compile=self.compile == "on", device=self.device,
+            recipe, [Path(home(file)) for file in self.text], Path(home(self.valid)), Path(home(self.out)),
+            start=start, precision=self.precision, compile=self.compile == "on", device=self.device,
         )  # fmt: skip
         print(f"{card['bits_per_byte']:.4f} bits a byte (5-gram: {card['five_gram_bits_per_byte']:.4f}), in {self.out}")
         return 0

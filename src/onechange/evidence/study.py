@@ -26,7 +26,7 @@ from ..experiment.experiment import Experiment
 from ..experiment.rows import is_baseline, is_fixed, row_of
 from ..support import package
 from ..support.errors import UsageError
-from ..support.files import write_atomically
+from ..support.files import home, write_atomically
 from ..support.progress import progress_bar
 from ..training.device import choose_device, choose_precision
 from ..training.result import Result, environment
@@ -41,7 +41,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(home(folder))
 
     def key(self, e: Experiment, device: str = "auto", method: str = "") -> str:
         """The name of a run: the experiment, the weights, the messages, the package's version.

@@ -22,11 +22,13 @@ from ..gpt.checkpoint import Checkpoint, find
 from ..gpt.layouts import layout_of
 from ..gpt.weights import MODELS, SCALES
 from ..support.errors import UsageError, nearest
+from ..support.files import home
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
 LORA = ("lora_rank", "lora_alpha", "lora_scaling", "lora_layers")
+PATH = (str, os.PathLike)
 PADDING = ("context_length", "padding_side", "mask_padding")
 
 
@@ -42,8 +44,8 @@ class Experiment:
 
     model_size: str = "gpt2-small (124M)"
     """The model: gpt2-small, -medium, -large or -xl (downloaded once), pocket-small, -medium, -large or
-    -xl (in the package), smollm2-135m (after `onechange fetch smollm2-135m`), or a folder in Hugging Face's
-    layout of a GPT-2 or a Llama."""
+    -xl (in the package), smollm2-135m (after `onechange fetch smollm2-135m`), a folder in Hugging Face's layout
+    of a GPT-2 or a Llama, or a GPT-2's file (.safetensors, .pth) of the source book's or nanoGPT's."""
     weights: Literal["pretrained", "random", "random_gpt2"] = "pretrained"
     """Start from the pretrained weights, or from random ones of the same shape: PyTorch's default ones, or
     drawn as GPT-2's were."""
@@ -218,13 +220,9 @@ class Experiment:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        size = os.path.expanduser(str(self.model_size))
-        short = {name.split(" ")[0]: name for name in MODELS}
-        if not os.path.exists(size):  # the Hub's own name for the smallest; a folder of that name is meant as itself
-            short["gpt2"] = next(iter(MODELS))
-        put("model_size", short.get(size.removeprefix("openai-community/"), size))
-        if isinstance(self.dataset, str | os.PathLike):
-            put("dataset", os.path.expanduser(self.dataset))
+        put("model_size", model_name(home(self.model_size) if isinstance(self.model_size, PATH) else self.model_size))
+        if isinstance(self.dataset, PATH):
+            put("dataset", home(self.dataset))
         if isinstance(self.context_length, str) and re.fullmatch(r"[+-]?[0-9]+", self.context_length):
             put("context_length", int(self.context_length))
         for name in ("lora_alpha", "learning_rate", "weight_decay", "label_noise"):
@@ -328,6 +326,21 @@ def fits(value: object, hint: Any) -> bool:
     """Whether a value is of a field's type (a bool is no int here)."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return any(type(value) is option or (option is type(None) and value is None) for option in options)
+
+
+def model_name(size: Any) -> Any:
+    """A model's name in full from how people write it, the Hub's own names too; anything else as it is.
+
+    Raises:
+        UsageError: for a name of the Hub's where a folder of that name lies here: either could be meant.
+    """
+    short = {name.split(" ")[0]: name for name in MODELS}
+    hubs = {"gpt2": next(iter(MODELS))} | {f"openai-community/{word}": name for word, name in short.items()}
+    hubs["openai-community/gpt2"] = hubs["gpt2"]
+    if size in hubs and os.path.exists(size):
+        model = hubs[size].split(" ")[0]
+        raise UsageError(f"a folder {size} lies here: say {model} for the model, or ./{size} for the folder")
+    return (short | hubs).get(size, size)
 
 
 def is_dataset(dataset: str) -> bool:

@@ -124,6 +124,7 @@ def left_out(stored: Stored, vocab_size: int) -> list[str]:
     for name, shape in stored.shapes.items():
         if HEAD.search(name) and len(shape) == 2 and shape[0] < vocab_size // 2:
             lines.append(f"{name} of {shape[0]} classes is not used: a run begins with a new head")
+            break  # a saved folder of ours has its head twice
     if any(ADAPTER.search(name) for name in stored.shapes):
         lines.append("its LoRA adapters are not used: save it with --merge to go on from them")
     if naming_of(stored, LAYOUTS["gpt2"])[0] is NANO:

@@ -19,7 +19,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from .errors import UsageError
-from .files import write_atomically
+from .files import home, write_atomically
 
 OURS = (
     "hub/CACHEDIR.TAG", "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
@@ -35,7 +35,7 @@ OFFLINE_HELP = "the pocket models (--model_size pocket-small) and the pocket mes
 def root() -> Path:
     """The cache folder; it may not exist yet."""
     chosen = os.environ.get("ONECHANGE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("onechange"))
+    return Path(home(chosen)) if chosen else Path(platformdirs.user_cache_dir("onechange"))
 
 
 def sha256(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and paths as people type them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+
+def home(path: str | os.PathLike[str]) -> str:
+    """A path as a person typed it, ``~`` being their home folder; a leading ``./`` stays, since it tells a folder
+    from a model's name."""
+    return os.path.expanduser(os.fspath(path))
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
