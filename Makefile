@@ -23,6 +23,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@echo "installing PyTorch and the rest into $(VENV), once: it took about three minutes elsewhere"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $(READY)

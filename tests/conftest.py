@@ -11,17 +11,16 @@ import os
 import shutil
 import socket
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from pages import BUILD, DESK, FLAGS, need
 from safetensors.numpy import save_file
+from toys import write_toy
 
 from onechange.gpt import smollm2
 from onechange.gpt.layouts import layout_of
@@ -162,40 +161,6 @@ def tiny(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer_json() -> str:
     """The pocket tokenizer as the text of a ``tokenizer.json``."""
     return to_json(read_ranks(POCKET_RANKS))
-
-
-def hf_tensors(shape: tuple[int, int, int], vocab_size: int, context: int, std: float = 0.15) -> dict[str, np.ndarray]:
-    """Weights of a GPT-2 ``shape`` (channels, heads, blocks), each drawn from the CRC of its own name."""
-    C, _, n_layers = shape
-
-    def draw(name: str, size: tuple[int, ...], spread: float, mean: float = 0.0) -> None:
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
-        tensors[name] = (mean + spread * rng.standard_normal(size)).astype(np.float32)
-
-    tensors: dict[str, np.ndarray] = {}
-    draw("wte.weight", (vocab_size, C), 0.5)
-    draw("wpe.weight", (context, C), 0.2)
-    for i in range(n_layers):
-        linear = {"attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C)}
-        for name, size in linear.items():
-            draw(f"h.{i}.{name}.weight", size, std)
-            draw(f"h.{i}.{name}.bias", size[-1:], 0.05)
-    for name in [f"h.{i}.ln_{k}" for i in range(n_layers) for k in (1, 2)] + ["ln_f"]:
-        draw(f"{name}.weight", (C,), 0.1, 1.0)
-        draw(f"{name}.bias", (C,), 0.1)
-    return tensors
-
-
-def write_toy(folder: Path, tokenizer_json: str, shape: tuple[int, int, int] = (32, 4, 3), context: int = 160) -> Path:
-    """A GPT-2 folder in the Hugging Face layout with the pocket vocabulary as its own."""
-    channels, heads, blocks = shape
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(hf_tensors(shape, 4096, context), folder / "model.safetensors", {"format": "pt"})
-    config = {"model_type": "gpt2", "vocab_size": 4096, "n_positions": context}
-    config |= {"n_embd": channels, "n_head": heads, "n_layer": blocks, "bos_token_id": 4095, "eos_token_id": 4095}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(tokenizer_json)
-    return folder
 
 
 @pytest.fixture(scope="session")

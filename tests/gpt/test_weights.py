@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import hf_tensors
 from safetensors.numpy import load_file, save_file
+from toys import hf_tensors
 
 from onechange import ROWS, UsageError
 from onechange.experiment.experiment import Experiment

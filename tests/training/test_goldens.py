@@ -3,7 +3,7 @@
 The publisher's come with the reference folder. The project's own, ``golden_pocket.json``, need nothing
 from outside: they were made by ``plain_run`` below, which shares no line with the package but its
 tokenizer and its messages. It runs Hugging Face's GPT-2 in float64 through the loops of the
-published program. ``python tests/test_goldens.py`` makes the file anew.
+published program. ``PYTHONPATH=tests python tests/training/test_goldens.py`` makes the file anew.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def main() -> None:
     """Make ``golden_pocket.json`` anew."""
     import tempfile
 
-    from conftest import write_toy
+    from toys import write_toy
     from transformers.utils import logging
 
     from onechange.gpt.tokenizer import POCKET_RANKS, read_ranks, to_json
