@@ -216,7 +216,7 @@ def test_memory_that_runs_out_elsewhere_is_one_line_too(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(train, "build", fail)
+    monkeypatch.setattr(train, "build_seeds", fail)
     assert main(["run", "--model_size", str(toy), "--dataset", "pocket"]) == 2
     assert "onechange plan" in capsys.readouterr().err
 

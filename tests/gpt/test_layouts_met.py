@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import hf_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from toys import hf_tensors
 
 from onechange import Experiment, UsageError
 from onechange.cli.main import main
