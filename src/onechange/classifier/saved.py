@@ -26,8 +26,9 @@ from ..gpt.layouts import layout_of
 from ..gpt.lora import LoRALinear, add_lora, merge_lora, put
 from ..gpt.model import GPT
 from ..gpt.tokenizer import POCKET_RANKS, Tokenizer, read_ranks, to_json, tokenizer_for
+from ..support.cache import sha256
 from ..support.errors import UsageError
-from ..support.files import home
+from ..support.files import digest_of, home, sync, sync_folder
 from ..training.prefix import Inputs, logits_of
 from ..training.reader import Reader
 from ..training.result import Result
@@ -79,17 +80,21 @@ def save(result: Result, folder: str | Path, merge: bool = False) -> Path:
     try:
         save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         said = readme(result, layout.classifier, "score.weight" in tensors, tokenizer.end)
         (temporary / "README.md").write_text(said, encoding="utf-8")
         if about["tokenizer"] == "own":
             (temporary / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
         elif about["tokenizer"] == "pocket":  # so that the folder stands by itself
             (temporary / "tokenizer.json").write_text(to_json(read_ranks(POCKET_RANKS)), encoding="utf-8")
+        about["files"] = {path.name: sha256(path) for path in sorted(temporary.iterdir()) if path.suffix != ".md"}
+        about["digest"] = digest_of(about)
+        (temporary / "onechange.json").write_text(json.dumps(about, indent=2) + "\n")
         temporary.chmod(0o755)
+        sync(temporary)
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
+        sync_folder(folder.parent)
     except SafetensorError as error:  # a full disk, among others
         raise UsageError(f"{folder} cannot be written: {error}") from None
     finally:
@@ -227,6 +232,9 @@ def load(folder: str | Path) -> Classifier:
     folder = Path(home(folder)).absolute()  # a folder called pocket-small is not the model of that name
     try:
         about = json.loads((folder / "onechange.json").read_text())
+        digest = about.pop("digest", None)  # models saved by earlier versions have none
+        if digest is not None and digest != digest_of(about):
+            raise ValueError("it is another text than was written")
         fields, classes, max_length = about["experiment"], tuple(about["classes"]), int(about["max_length"])
         merged, kind = about["merged"], about["tokenizer"]
         # The folder stands for the model it holds, wherever the original came from.
@@ -246,6 +254,9 @@ def load(folder: str | Path) -> Classifier:
     tokenizer = tokenizer_for(
         "pocket" if kind == "pocket" else "folder", folder if kind == "own" else None, model.config.vocab_size
     )
+    for name, digest in about.get("files", {}).items():  # last: what is wrong in a plain way was said in a plain way
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            raise UsageError(f"{folder / name} is not the file that was saved: its SHA-256 is another")
     return Classifier(model.requires_grad_(False).eval(), e, tokenizer, classes, max_length)
 
 

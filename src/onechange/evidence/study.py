@@ -26,7 +26,7 @@ from ..experiment.experiment import Experiment
 from ..experiment.rows import is_baseline, is_fixed, row_of
 from ..support import package
 from ..support.errors import UsageError
-from ..support.files import home, write_atomically
+from ..support.files import digest_of, home, write_atomically
 from ..support.progress import progress_bar
 from ..training.device import choose_device, choose_precision
 from ..training.result import Result, environment
@@ -68,14 +68,27 @@ class Store:
     def load(self, key: str) -> dict[str, Any] | None:
         """A stored record; ``None`` where there is none, or where its file is empty, cut or not one of ours."""
         try:
-            record = json.loads(self.path(key).read_text(encoding="utf-8"))
+            record = self.read(self.path(key))
             Result.from_dict(record)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return record if record.get("key") == key else None
 
+    @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """A record as it was written: one that knows its digest must have it.
+
+        Raises:
+            OSError, ValueError, AttributeError: if it is not there, or another than was written.
+        """
+        record = json.loads(path.read_text(encoding="utf-8"))
+        digest = record.pop("digest", None)  # records of before had none
+        if digest is not None and digest != digest_of(record):
+            raise ValueError(f"{path} is damaged")
+        return record
+
     def save(self, key: str, record: dict[str, Any]) -> None:
-        text = json.dumps(record, allow_nan=False)
+        text = json.dumps(record | {"digest": digest_of(record)}, allow_nan=False)
         write_atomically(self.path(key), lambda temporary: Path(temporary).write_text(text))
 
     def lock(self, key: str) -> FileLock:
@@ -92,11 +105,11 @@ class Store:
         records = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = self.read(path)
                 if record["key"] == path.stem:
                     records += [record | {"row": row} for row in record["rows"]]
-            except (ValueError, KeyError, TypeError):
-                continue  # another program's file
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # another program's file, or a damaged one
         if not records:
             raise UsageError(f"{self.folder} holds no results: onechange table --out {self.folder} makes some")
         return records

@@ -189,7 +189,8 @@ def _from_tiktoken(name: str, encoding: tiktoken.Encoding) -> Tokenizer:
 @cache
 def gpt2_encoding() -> tiktoken.Encoding:
     """GPT-2's tokenizer; its two files are downloaded once into the cache."""
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(root() / "tiktoken"))
+    if not os.environ.get("TIKTOKEN_CACHE_DIR"):  # empty, it would keep nothing
+        os.environ["TIKTOKEN_CACHE_DIR"] = str(root() / "tiktoken")
     try:
         return tiktoken.get_encoding("gpt2")
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
@@ -199,7 +200,7 @@ def gpt2_encoding() -> tiktoken.Encoding:
 
 def gpt2_files_are_here() -> bool:
     """Whether GPT-2's tokenizer can be had without a download."""
-    place = Path(os.environ.get("TIKTOKEN_CACHE_DIR", root() / "tiktoken"))
+    place = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or root() / "tiktoken")
     return all((place / name).is_file() for name in GPT2_FILES.values())
 
 

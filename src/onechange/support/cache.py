@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http
+import http.client
 import os
 import shutil
 import textwrap
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -28,6 +31,8 @@ OURS = (
     "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
 )  # fmt: skip
 """What this package puts into its cache folder, half-written files too; anything else there is not touched."""
+
+TIMEOUT = 30  # seconds for a server to say something, and the most that one is waited for that is busy
 
 OFFLINE_HELP = "the pocket models (--model_size pocket-small) and the pocket messages need no download"
 
@@ -60,19 +65,48 @@ def download(url: str, path: Path, digest: str, what: str) -> Path:
         check(path, digest)
         return path
 
-    def fetch(temporary: str) -> None:
-        request = urllib.request.Request(url, headers={"User-Agent": "onechange"})
-        with urllib.request.urlopen(request, timeout=30) as reply, open(temporary, "wb") as file:
-            size = int(reply.headers.get("Content-Length") or 0)
-            with tqdm.wrapattr(reply, "read", total=size or None, desc=path.name) as source:
-                shutil.copyfileobj(source, file)
-        check(Path(temporary), digest, path.name)
-
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")  # stays where a transfer is cut off; the next one goes on from it
     try:
-        write_atomically(path, fetch)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        _fetch(url, part)
+    except (OSError, http.client.HTTPException) as error:  # urllib's errors are OSErrors
         raise missing(what, path.name, path.parent, getattr(error, "reason", error)) from None
+    try:
+        check(part, digest, path.name)
+        write_atomically(path, lambda temporary: os.replace(part, temporary))
+    finally:
+        part.unlink(missing_ok=True)
     return path
+
+
+def _fetch(url: str, part: Path, patience: int = 1) -> None:
+    """Bring the rest of ``url`` into ``part``; a server that is busy for a short while is asked again, once.
+
+    Raises:
+        OSError, http.client.HTTPException: whatever went wrong on the way, an end before the end included.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "onechange"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as reply:
+            goes_on = reply.status == http.HTTPStatus.PARTIAL_CONTENT
+            have, left = have if goes_on else 0, reply.length
+            with open(part, "ab" if goes_on else "wb") as file:
+                bar = tqdm.wrapattr(reply, "read", total=left, desc=part.name.strip(".").removesuffix(".part"))
+                with bar as source:
+                    shutil.copyfileobj(source, file)
+    except urllib.error.HTTPError as error:
+        wait = str(error.headers.get("Retry-After", ""))
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            part.unlink()  # it was longer than the file is: begin anew
+            return _fetch(url, part, patience)
+        if error.code == http.HTTPStatus.TOO_MANY_REQUESTS and patience and wait.isdecimal() and int(wait) <= TIMEOUT:
+            time.sleep(int(wait))
+            return _fetch(url, part, patience - 1)
+        raise
+    if left is not None and part.stat().st_size < have + left:
+        raise ConnectionError(f"cut off after {part.stat().st_size:,} of {have + left:,} bytes")
+    return None
 
 
 def check(path: Path, digest: str, name: str | None = None) -> None:

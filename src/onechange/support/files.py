@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def home(path: str | os.PathLike[str]) -> str:
@@ -28,6 +32,30 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
             os.fsync(written.fileno())  # the bytes before the name: a power cut leaves the old file or the new one
         os.chmod(temporary, 0o644)  # a temporary file is its maker's alone
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system lets one: Windows opens no folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync(folder: Path) -> None:
+    """Bring the files of a folder to the disk, before it is moved to its place."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def digest_of(record: dict[str, Any]) -> str:
+    """SHA-256 of what a record says, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
