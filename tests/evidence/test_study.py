@@ -31,7 +31,7 @@ from onechange.gpt.checkpoint import find
 from onechange.training.result import Result
 
 COLUMNS = ["row", "title", "model", "train", "val", "test", "sd", "low", "high", "seeds"]
-COLUMNS += ["messages", "failed", "trainable", "seconds"]
+COLUMNS += ["messages", "failed", "stuck", "trainable", "seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,9 @@ def test_a_record_is_named_by_a_hash(base: Experiment, tmp_path: Path) -> None:
     (file,) = store.folder.iterdir()
     assert re.fullmatch(r"[0-9a-f]{20}\.json", file.name)
     assert file.stem == store.key(base) == record["key"]
-    assert json.loads(file.read_text(), parse_constant=broken) | {"row": "1"} == record
+    kept = json.loads(file.read_text(), parse_constant=broken)
+    assert re.fullmatch("[0-9a-f]{64}", kept.pop("digest"))
+    assert kept | {"row": "1"} == record
     result = Result.from_dict(record)
     assert result.experiment == base.resolved()
     assert result.final == record["final"]
