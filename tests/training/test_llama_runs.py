@@ -36,11 +36,7 @@ CHANGES: dict[str, dict[str, Any]] = {f"row {row}": TABLE[row].change for row in
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses noted every five batches, prefixes in many chunks."""
-    monkeypatch.setattr("onechange.training.schedule.EVAL_EVERY", 5)
-    monkeypatch.setattr("onechange.training.prefix.CHUNK_TOKENS", 400)
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 
 @pytest.fixture
