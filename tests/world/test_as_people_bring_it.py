@@ -18,7 +18,6 @@ from onechange.classifier.saved import load, save
 from onechange.cli.main import main
 from onechange.data.table import RUN, check_message
 from onechange.evidence.study import Store, jobs_of, run_study
-from onechange.gpt.weights import from_hub
 from onechange.support import cache
 
 SMALL = {"model_size": "pocket-small", "train_size": 16, "num_epochs": 1, "trainable_layers": "last_layer"}
@@ -90,15 +89,23 @@ def test_a_download_that_fails_is_one_line(setting: dict[str, str], tmp_path: Pa
     assert done.stderr.strip().splitlines()[-1].startswith("onechange.support.errors.UsageError: cannot download")
 
 
-def test_a_copied_cache_that_cannot_be_checked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache copied without its links, its file a dummy: without a network there is no hash to hold it against."""
+def test_a_copied_cache_with_a_dummy_in_it(tmp_path: Path) -> None:
+    """Without its links, its file a dummy of 40 bytes: no network is asked to say that this is no GPT-2.
+
+    The client is the real one, and what it would reach refuses.
+    """
     from onechange.gpt.weights import MODELS
 
-    file = tmp_path / "model.safetensors"
-    file.write_text("a dummy")
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *words, **more: str(file))
-    with pytest.raises(UsageError, match=r"^cannot download the SHA-256"):
-        from_hub(MODELS["gpt2-medium (355M)"])
+    known = MODELS["gpt2-medium (355M)"]
+    folder = tmp_path / "hub" / f"models--{known.repo.replace('/', '--')}" / "snapshots" / known.revision
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"d" * 40)
+    code = "from onechange.gpt.weights import MODELS, from_hub; from_hub(MODELS['gpt2-medium (355M)'])"
+    own = {"ONECHANGE_CACHE": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | own, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "had only 40 bytes: it was damaged or another file" in last
+    assert not (folder / "model.safetensors").exists()
 
 
 # -- D: what decides an answer is said -------------------------------------------------------------------------------

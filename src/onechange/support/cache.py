@@ -7,6 +7,7 @@ from the network without its SHA-256 being known beforehand.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http
 import http.client
@@ -70,6 +71,9 @@ def download(url: str, path: Path, digest: str, what: str) -> Path:
     try:
         _fetch(url, part)
     except (OSError, http.client.HTTPException) as error:  # urllib's errors are OSErrors
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            part.unlink(missing_ok=True)
+            raise
         raise missing(what, path.name, path.parent, getattr(error, "reason", error)) from None
     try:
         check(part, digest, path.name)
