@@ -147,8 +147,8 @@ def make(folder: Path, texts: list[str], run: Callable[..., oc.Result] = oc.run)
 
     messages = load_messages("pocket")
     title, right, counting = counting_row(messages)
-    (folder / f"{COUNTED}.js").write_text(f"PARTS[{json.dumps(COUNTED)}] = {counting};\n", encoding="utf-8")
-    counted_row = {"row": COUNTED, "title": title, "test": right, "file": f"{COUNTED}.js?{hash_of(counting)}"}
+    (folder / f"row{COUNTED}.js").write_text(f"PARTS[{json.dumps(COUNTED)}] = {counting};\n", encoding="utf-8")
+    counted_row = {"row": COUNTED, "title": title, "test": right, "file": f"row{COUNTED}.js?{hash_of(counting)}"}
     shape = {name: getattr(result.model.config, name) for name in ("emb_dim", "n_heads", "n_layers")}
     config = shape | {"context_length": reach, "max_length": result.max_length, "end": model.tokenizer.end}
     index = {

@@ -324,8 +324,8 @@ def test_p_is_shown_to_those_who_guessed(opened: Opened) -> None:
 
 
 @pytest.mark.book
-def test_no_column_is_cut_off_on_a_small_laptop(visit: Callable, build: Path) -> None:
-    page = visit(f"{build.as_uri()}/explore.html", {"width": 1280, "height": 800})
+def test_no_column_is_cut_off_on_a_small_laptop(book: Path, origin: str, visit: Callable) -> None:
+    page = visit(f"{origin}/explore.html", {"width": 1280, "height": 800})
     page.wait_for_selector("#explore-rows tr")
     box = "document.querySelector('.explore-scroll')"
     assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")

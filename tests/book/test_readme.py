@@ -41,7 +41,7 @@ def core() -> list[Path]:
 def test_the_core_can_be_read_in_an_evening():
     """Few enough lines; the book's page shows a piece of each file, in the same order, and links its source."""
     files = core()
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 1700
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 1720
     page = (ROOT / "book" / "evening.md").read_text(encoding="utf-8")
     names = [path.relative_to(ROOT / "src").with_suffix("").as_posix() for path in files]
     assert re.findall(r'href="_modules/([\w/]+)\.html"', page) == names

@@ -68,3 +68,16 @@ def test_a_large_zip_is_not_even_hashed(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(uci, "sha256", lambda path: hashed.append(path.name) or sha256(path))
     assert not uci.uci_is_here()
     assert hashed == ["b.zip"]
+
+
+def test_a_second_address_of_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked where the publisher is not to be had; the first failure is what is said if it is not there either."""
+    monkeypatch.setenv("ONECHANGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "plain").write_bytes(TEXT)
+    monkeypatch.setattr(uci, "UCI_FILE", hashlib.sha256(TEXT).hexdigest())
+    monkeypatch.setattr(uci, "UCI_URL", "http://127.0.0.1:9/zip")
+    monkeypatch.setattr(uci, "MIRROR", (tmp_path / "nowhere").as_uri())
+    with pytest.raises(UsageError, match=r"sms\+spam\+collection.zip would go to"):
+        uci.uci_file()
+    monkeypatch.setattr(uci, "MIRROR", (tmp_path / "plain").as_uri())
+    assert uci.uci_file().read_bytes() == TEXT

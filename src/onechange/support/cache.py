@@ -78,6 +78,10 @@ def download(url: str, path: Path, digest: str, what: str) -> Path:
     try:
         check(part, digest, path.name)
         write_atomically(path, lambda temporary: os.replace(part, temporary))
+    except FileNotFoundError as error:  # another process brought it meanwhile
+        if not path.exists():
+            raise missing(what, path.name, path.parent, error) from None
+        check(path, digest)
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -93,8 +97,8 @@ def _fetch(url: str, part: Path, patience: int = 1) -> None:
     headers = {"User-Agent": "onechange"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as reply:
-            goes_on = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-            have, left = have if goes_on else 0, reply.length
+            goes_on = getattr(reply, "status", None) == http.HTTPStatus.PARTIAL_CONTENT
+            have, left = have if goes_on else 0, getattr(reply, "length", None)  # a file:// says none
             with open(part, "ab" if goes_on else "wb") as file:
                 bar = tqdm.wrapattr(reply, "read", total=left, desc=part.name.strip(".").removesuffix(".part"))
                 with bar as source:
@@ -111,6 +115,20 @@ def _fetch(url: str, part: Path, patience: int = 1) -> None:
     if left is not None and part.stat().st_size < have + left:
         raise ConnectionError(f"cut off after {part.stat().st_size:,} of {have + left:,} bytes")
     return None
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file is still the one that was found to be right: of the same size and time."""
+    note, stat = path.with_name(path.name + ".verified"), path.stat()
+    return note.is_file() and note.read_text(encoding="ascii", errors="replace") == f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def mark(path: Path) -> None:
+    """Note that a file was found to be right, so that its gigabytes are not hashed again."""
+    stat = path.stat()
+    state = f"{stat.st_size} {stat.st_mtime_ns}"
+    note = path.with_name(path.name + ".verified")
+    write_atomically(note, lambda temporary: Path(temporary).write_text(state, encoding="ascii"))
 
 
 def check(path: Path, digest: str, name: str | None = None) -> None:
