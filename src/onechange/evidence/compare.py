@@ -59,7 +59,7 @@ class Comparison:
     def verdict(self) -> str:
         """``better``, ``worse``, or ``no difference could be shown``.
 
-        Two single runs are never better or worse as rows: :data:`DIFFER` is all that can be shown of them. With
+        Two single runs are never better or worse as rows: ``DIFFER`` is all that can be shown of them. With
         seeds that scatter by 1.3 points two runs of one and the same row would be told apart in one case of six.
         """
         if not self.shown:
