@@ -21,7 +21,7 @@ const CURVE = (() => {
   function draw(box, lines, chosen, at, most) {
     const width = Math.max(240, box.clientWidth);
     const height = 170;
-    const [left, right, top, bottom] = [40, 34, 8, 22];
+    const [left, right, top, bottom] = [48, 34, 8, 22];
     const x = (padding) => left + ((width - left - right) * padding) / most;
     const y = (share) => top + (height - top - bottom) * (1 - share);
     const text = (x, y, words, anchor, name = "") => svg("text", { x, y, "text-anchor": anchor, class: name }, words);
