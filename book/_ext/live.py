@@ -24,7 +24,7 @@ from torch import Tensor
 import onechange as oc
 from onechange.classifier.reading import classifier
 from onechange.classifier.saved import Classifier
-from onechange.data.baselines import counted, run_baseline
+from onechange.data.baselines import run_baseline
 from onechange.data.messages import Messages, load_messages
 from onechange.experiment.rows import TABLE
 from onechange.gpt.tokenizer import POCKET_RANKS, tokenizer_for
@@ -98,13 +98,11 @@ def write(folder: Path, name: str, tensors: State) -> dict[str, object]:
 def counting_row(messages: Messages) -> tuple[str, float, str]:
     """The row of counted characters: its title, its test accuracy, and all that it knows, as JSON."""
     chosen = run_baseline(COUNTED, messages, tokenizer_for("pocket"))
-    features, models = counted(COUNTED, messages)
-    [best] = [model for model in models if chosen.setting.endswith(f"C = {model.C:g}")]
     model = {
-        "runs": features.get_feature_names_out().tolist(),
-        "rarity": features.idf_.round(4).tolist(),
-        "weight": best.coef_[0].round(4).tolist(),
-        "bias": float(best.intercept_[0]),
+        "runs": chosen.features.get_feature_names_out().tolist(),
+        "rarity": chosen.features.idf_.round(4).tolist(),
+        "weight": chosen.model.coef_[0].round(4).tolist(),
+        "bias": float(chosen.model.intercept_[0]),
     }
     return chosen.title, chosen.test_accuracy, json.dumps(model, ensure_ascii=False, separators=(",", ":"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pages import PHONE, ROOT, in_node, load
 
-from onechange.data.baselines import counted
+from onechange.data.baselines import bag
 from onechange.data.messages import load_messages
 
 ASSETS = ROOT / "book" / "_assets"
@@ -29,10 +29,8 @@ def test_counting_in_the_page_is_scikit_learns(tmp_path: Path) -> None:
         "[model.spam(text), model.words(text).map(({ adds }) => adds)]); })()"
     )
     got = in_node(tmp_path / "counted.js", body)
-    features, models = counted("0c", messages)
-    bias = json.loads(model)["bias"]
-    best = min(models, key=lambda one: abs(one.intercept_[0] - bias))
-    want = best.predict_proba(features.transform(texts))[:, 1]
+    fitted, bias = bag("0c", messages), json.loads(model)["bias"]
+    want = fitted.model.predict_proba(fitted.features.transform(texts))[:, 1]
     np.testing.assert_allclose([spam for spam, _ in got], want, atol=1e-3)
     for spam, adds in got:
         assert 1 / (1 + np.exp(-bias - sum(adds))) == pytest.approx(spam, abs=1e-9)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,6 @@ from ..gpt.tokenizer import Tokenizer, tokenizer_for
 from ..support.errors import UsageError
 from ..support.progress import progress_bar
 from .messages import Messages, load_messages, seen_in_training
-
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
 TITLES = {name: row.title for name, row in NAMED.items() if is_baseline(name)}
 FEATURES: dict[str, dict[str, Any]] = {"0b": {}, "0c": {"analyzer": "char_wb", "ngram_range": (2, 5)}}
@@ -43,6 +39,7 @@ class BaselineResult:
         test_labels: ``(N,)`` the test messages' labels.
         test_predicted: ``(N,)`` the labels it gives them.
         seconds: to count, fit, choose and predict.
+        features, model: scikit-learn's, of the two that count.
     """
 
     name: str
@@ -54,6 +51,8 @@ class BaselineResult:
     test_labels: np.ndarray
     test_predicted: np.ndarray
     seconds: float
+    features: Any = field(default=None, repr=False, compare=False)
+    model: Any = field(default=None, repr=False, compare=False)
 
     @property
     def test_right(self) -> np.ndarray:
@@ -124,9 +123,17 @@ def bag(
     Raises:
         UsageError: if the training messages hold nothing to count, or one class.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     start = time.perf_counter()
-    features, models = counted(name, messages, strengths, progress=progress)
-    train = features.transform(messages.train.text)
+    features = TfidfVectorizer(**FEATURES[name])
+    try:
+        train = features.fit_transform(messages.train.text)
+        with progress_bar(progress, iterable=sorted(strengths), desc=name, unit="fit", leave=False) as bar:
+            models = [LogisticRegression(C=C, max_iter=1000).fit(train, messages.train.label) for C in bar]
+    except ValueError as error:  # no words, or one class
+        raise UsageError(f"{name} cannot be fitted on the training messages: {error}") from None
     val, test = (features.transform(part.text) for part in (messages.val, messages.test))
     scores = [float(model.score(val, messages.val.label)) for model in models]
     best = models[int(np.argmax(scores))]
@@ -140,27 +147,9 @@ def bag(
         test_labels=messages.test.label.to_numpy(),
         test_predicted=best.predict(test),
         seconds=time.perf_counter() - start,
+        features=features,
+        model=best,
     )
-
-
-def counted(
-    name: str, messages: Messages, strengths: Sequence[float] = STRENGTHS, *, progress: bool = False
-) -> tuple[TfidfVectorizer, list[LogisticRegression]]:
-    """What ``0b`` or ``0c`` counts, and a regression for each of ``strengths``, the weakest first.
-
-    Raises:
-        UsageError: as for :func:`bag`.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    features = TfidfVectorizer(**FEATURES[name])
-    try:
-        train = features.fit_transform(messages.train.text)
-        with progress_bar(progress, iterable=sorted(strengths), desc=name, unit="fit", leave=False) as bar:
-            return features, [LogisticRegression(C=C, max_iter=1000).fit(train, messages.train.label) for C in bar]
-    except ValueError as error:  # no words, or one class
-        raise UsageError(f"{name} cannot be fitted on the training messages: {error}") from None
 
 
 def leakage(messages: Messages, tokenizer: Tokenizer) -> dict[str, Any]:
