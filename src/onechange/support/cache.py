@@ -119,16 +119,20 @@ def _fetch(url: str, part: Path, patience: int = 1) -> None:
 
 def is_marked(path: Path) -> bool:
     """Whether a file is still the one that was found to be right: of the same size and time."""
-    note, stat = path.with_name(path.name + ".verified"), path.stat()
-    return note.is_file() and note.read_text(encoding="ascii", errors="replace") == f"{stat.st_size} {stat.st_mtime_ns}"
+    note, state = _note(path)
+    return note.is_file() and note.read_text(encoding="ascii", errors="replace") == state
 
 
 def mark(path: Path) -> None:
     """Note that a file was found to be right, so that its gigabytes are not hashed again."""
-    stat = path.stat()
-    state = f"{stat.st_size} {stat.st_mtime_ns}"
-    note = path.with_name(path.name + ".verified")
+    note, state = _note(path)
     write_atomically(note, lambda temporary: Path(temporary).write_text(state, encoding="ascii"))
+
+
+def _note(path: Path) -> tuple[Path, str]:
+    """Where it is noted that a file is right, and what stands there for as long as it is the same file."""
+    stat = path.stat()
+    return path.with_name(path.name + ".verified"), f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def check(path: Path, digest: str, name: str | None = None) -> None:
