@@ -5,7 +5,7 @@
 
 {
   const $ = (id) => document.getElementById(`explore-${id}`);
-  const { element, count } = PAGE;
+  const { element, count, save } = PAGE;
   const option = (value, textContent) => element("option", { value, textContent });
 
   // What can be drawn, by its name in the data. A cost is better small and drawn on a logarithmic axis.
@@ -21,6 +21,7 @@
   const VERDICTS = { 1: "better", "-1": "worse", 2: "these two runs differ", 0: "no difference could be shown" };
 
   let table; // of EXPLORE.tables, the one that is shown
+  let furthest; // of its differences from the baseline
   let change; // the two rows that are chosen: places in table.rows
   let base;
 
@@ -32,6 +33,7 @@
     $("home").replaceChildren(option("", "all"), ...homes.map((home) => option(home, home)));
     for (const name of ["change", "base"]) $(name).replaceChildren(...rows.map((row, i) => option(i, row.label)));
     for (const heading of document.querySelectorAll(".explore-rows thead th")) heading.removeAttribute("aria-sort");
+    furthest = reach(baseline());
     $("rows").replaceChildren(...rows.map(line));
     $("key").textContent =
       `Test: on ${table.messages} messages, the line is a 95 % interval over seeds and messages, a fine stroke a seed. ` +
@@ -79,23 +81,30 @@
     return made;
   }
 
+  const baseline = () => table.rows.findIndex(({ row }) => row === "1");
+
+  // Points at the ends of that line: what the intervals need, 20 at most.
+  function reach(first) {
+    const ends = table.rows.flatMap((_, k) => (first < 0 || k === first ? [] : [compared(first, k)]));
+    const known = ends.filter(({ mean }) => mean !== undefined);
+    return Math.min(20, Math.max(...known.flatMap(({ low, high }) => [-low, high]), 1));
+  }
+
   // A row's difference from the baseline: the number, and its interval on a line whose middle is none. The mark is
   // filled where the difference is shown after the correction for all of them.
   function against(i) {
-    const first = table.rows.findIndex(({ row }) => row === "1");
+    const first = baseline();
     const c = first < 0 || first === i ? null : compared(first, i);
     if (c === null || typeof c === "string") {
       const made = element("td", { textContent: "–" });
       made.dataset.sort = first === i ? 0 : "-Infinity";
       return made;
     }
-    const ends = table.rows.flatMap((_, k) => (k === first ? [] : [compared(first, k)])).filter((x) => x.mean !== undefined);
-    const most = Math.min(20, Math.max(...ends.flatMap(({ low, high }) => [-low, high]), 1)); // points at the ends
-    const place = (value) => `${50 + 50 * Math.max(-1, Math.min(1, value / most))}%`;
+    const place = (value) => `${50 + 50 * Math.max(-1, Math.min(1, value / furthest))}%`;
     const [line, range, mean] = [element("span", { className: "explore-gain" }), element("i"), element("b")];
     Object.assign(range.style, { left: place(c.low), right: `calc(100% - ${place(c.high)})` });
     mean.style.left = place(c.mean);
-    const sign = (table.corrected[table.rows[i].row] ?? [null, c.sign])[1];
+    const sign = signed(c, table.rows[first], table.rows[i]);
     mean.className = sign ? "" : "explore-hollow";
     line.append(range, mean);
     const made = element("td", { title: `[${points(c.low)}, ${points(c.high)}]: ${VERDICTS[sign]}` }, points(c.mean), line);
@@ -216,7 +225,7 @@
     fact("on the same", `${count(c.seeds, "seed")} and ${table.messages} messages`);
     fact("right or wrong together", `${c.together} % of the answers`);
     if (c.seeds > 1 && !alike) fact("to show a difference of", needed.join(", "));
-    for (const row of [to, from]) if (row.stuck) fact(`row ${row.row}`, `${row.stuck} %`.replace(/start %$/, "start"));
+    for (const row of [to, from]) if (row.stuck) fact(`row ${row.row}`, row.stuck);
     if (both) fact("published", `${points(published)} points, GPT-2 with one seed (○ on the line)`);
     if (known && from.row === "1" && table.corrected[to.row]) {
       const [p, sign] = table.corrected[to.row];
@@ -473,10 +482,7 @@
     const lines = listed().map(({ row, title, values, intervals: { test } }) =>
       [row, title, test.low, test.high, ...names.map((name) => values[name])].map((value) => quoted(`${value ?? ""}`)));
     const text = [head, ...lines].map((line) => `${line.join(",")}\n`).join("");
-    const href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    const link = element("a", { download: "rows.csv", href });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(href), 1000);
+    save("rows.csv", text);
   }
 
   function start() {

@@ -7,17 +7,8 @@ const folder = new URL("finetune/", document.currentScript.src);
 
 {
   const $ = (id) => document.getElementById(`tune-${id}`);
-  const element = (tag, properties = {}, ...children) => {
-    const made = Object.assign(document.createElement(tag), properties);
-    made.append(...children);
-    return made;
-  };
+  const { element, count, save } = PAGE;
   const option = (value, textContent) => element("option", { value, textContent });
-  const save = (name, text) => {
-    const link = element("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  };
 
   const FIRST_SEED = 123;
   const NUMBERS = {

@@ -3,12 +3,7 @@
 "use strict";
 
 const FIGURES = (() => {
-  const svg = (tag, attributes = {}, ...children) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...children);
-    return made;
-  };
+  const { svg } = PAGE;
   const signed = (x) => `${x > 0.049 ? "+" : x < -0.049 ? "\u2212" : ""}${Math.abs(x).toFixed(1)}`;
   const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
   const line = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name });

@@ -7,7 +7,7 @@ class Wrong extends Error {}
 
 const OWN = { lines: 2000, classes: 10, least: 10 }; // of a reader's own messages
 const END = "<|endoftext|>";
-const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+const { count } = PAGE;
 
 // The reader's own, a line each: labels by their number, texts, and the classes' names.
 function own(written) {

@@ -87,7 +87,7 @@ def line(runs: Runs) -> dict[str, Any]:
         "values": values,
         "shown": shown,
         "each": seeds,
-        "stuck": runs.stuck,
+        "stuck": runs.stuck + " %" * bool(runs.stuck and runs.started.any()),
         "intervals": {"test": interval(test), "clean": interval(clean)},
     }
 
