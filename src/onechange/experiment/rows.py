@@ -108,11 +108,14 @@ NAMED = {
 }
 """Further rows: baselines without a network, and changes that were not published."""
 
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Three decades of learning rates."""
+
 for family, home, field, values, change, title, why in (
     ("blocks", "layers", "trainable_blocks", (2, 3, 4), {}, "last {} blocks", "how deep to train"),
     ("rank", "lora", "lora_rank", (1, 2, 4, 8, 16, 32, 64), LORA, "LoRA of rank {}", "what the rank does"),
-    ("rate", "size", "learning_rate", (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), {}, "learning rate {}",
-     "whether the rate decides the rest"),
+    ("rate", "size", "learning_rate", RATES, {}, "learning rate {}", "whether the rate decides the rest"),
+    ("end-rate", "token", "learning_rate", RATES, END, "last real token, learning rate {}", "the rate of row 16"),
     ("messages", "pretraining", "train_size", (16, 64, 256), {}, "{} training messages", "how many it takes"),
     ("noise", "data", "label_noise", (0.1, 0.2, 0.3, 0.4), {}, "{} of the labels wrong", "how wrong they may be"),
 ):  # fmt: skip
