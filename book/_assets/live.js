@@ -1,37 +1,7 @@
 // The page "A model in the page": what the reader types, and what the models make of it.
-// The index (LIVE), the tokenizer and the model stand in scripts of their own, loaded before this one.
+// The index (LIVE), the tokenizer, the model and how it is loaded stand in scripts of their own, before this one.
 
 "use strict";
-
-// -- models: loaded when they are asked for ---------------------------------------------------
-
-const folder = new URL("live/", document.currentScript.src);
-const parts = {}; // promises of tensors, by the part's name
-const trunks = {}; // shared by the models that do not change them
-const models = {}; // by row
-
-function fetched(name, file, use) {
-  parts[name] ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL(file, folder);
-    script.onload = () => use(PARTS[name]).then(resolve, reject).finally(() => delete PARTS[name]);
-    script.onerror = () => reject(new Error(`${file} is not there`));
-    document.head.append(script);
-  });
-  return parts[name];
-}
-
-const part = (name) => fetched(name, LIVE.parts[name].file, (text) => unpack(text, LIVE.parts[name].tensors));
-
-async function load(variant) {
-  if (variant === LIVE.counted) {
-    models[variant.row] = new Counted(await fetched(variant.row, variant.file, async (known) => known));
-    return;
-  }
-  const tensors = sum(await Promise.all(variant.parts.map(part)));
-  const trunk = (trunks[[variant.trunk, variant.causal]] ??= new Trunk(tensors, LIVE.config, variant.causal));
-  models[variant.row] = new Classifier(tensors, LIVE.config, variant, trunk);
-}
 
 // -- the page ---------------------------------------------------------------------------------
 
@@ -78,8 +48,6 @@ async function load(variant) {
   // -- the answers --------------------------------------------------------------------------
 
   const cells = {}; // by row: where its answer stands
-  const spam = (row, { text, tokens, own, at }) =>
-    models[row] instanceof Counted ? models[row].spam(text) : models[row].spam(tokens, own, at);
   const rows = () => [...LIVE.variants, LIVE.counted].map(({ row }) => row).filter((row) => row in models);
 
   function addRow(variant) {
@@ -348,10 +316,7 @@ async function load(variant) {
 
   // What every loaded row says of a test message, filled up as in training.
   function answers(text) {
-    const { max_length: limit, end } = LIVE.config;
-    const own = tokenizer.encode(text).slice(0, limit);
-    const tokens = [...own, ...Array(limit - own.length).fill(end)];
-    return Object.fromEntries(rows().map((row) => [row, spam(row, { text, tokens, own: own.length, at: null })]));
+    return Object.fromEntries(rows().map((row) => [row, spam(row, asTrained(tokenizer, text))]));
   }
 
   async function start() {

@@ -1,8 +1,9 @@
 """Every figure of the book, in one style."""
 
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
-from .curves import accuracies, losses
+from .curves import accuracies, losses, traces
 from .lines import forest, pairs, strip
+from .opening import opening
 from .pretraining import pretraining
 from .study import agreement, bands, cost, differences, rows, sweep
 
@@ -20,9 +21,11 @@ __all__ = [
     "differences",
     "forest",
     "losses",
+    "opening",
     "pairs",
     "pretraining",
     "rows",
     "strip",
     "sweep",
+    "traces",
 ]

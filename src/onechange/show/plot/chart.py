@@ -162,4 +162,5 @@ def to_svg(figure: Figure, alt: str) -> str:
     mine = "oc" + hashlib.sha256(text.encode()).hexdigest()[:8] + "-"
     text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{mine}{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{mine}", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label={quoteattr(alt)} stroke-linejoin="round" ', 1)
+    role = "group" if "<a " in text else "img"  # an image has no parts, so links in one could not be reached
+    return text.replace("<svg ", f'<svg role="{role}" aria-label={quoteattr(alt)} stroke-linejoin="round" ', 1)

@@ -1,13 +1,15 @@
-"""Curves of a run: losses and accuracies while it is trained."""
+"""Curves: losses and accuracies of a run while it is trained, and one number over another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from ...support.errors import UsageError
 from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, new_axes, spread, write
 
 if TYPE_CHECKING:
@@ -76,6 +78,61 @@ def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd
         heights = [(value - bottom) / (top - bottom) * layout.plot for value, _, _ in tips]
         for height, (_, long, colour) in zip(spread(heights, LINE - 3), tips, strict=True):
             write(axes, 9, height, long, at=(1, 0), color=colour, size=12, va="center")
+        return figure
+
+    return Chart(draw, alt)
+
+
+def traces(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    dots: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    logx: bool = False,
+    logy: bool = False,
+) -> Chart:
+    """One number over another, a curve a name.
+
+    Args:
+        curves: up to four names to their points, from left to right.
+        xlabel, ylabel: what the two are, with their units.
+        dots: by the same names, single points behind the curves, such as the seeds that one is the mean of.
+        logx, logy: on a logarithmic axis.
+
+    Raises:
+        UsageError: for more curves than there are colours.
+    """
+    if len(curves) > len(SERIES):
+        raise UsageError(f"traces shows {len(SERIES)} curves at most, not {len(curves)}")
+    ends = [
+        f"{name} from {c[0][1]:.3g} at {c[0][0]:.3g} to {c[-1][1]:.3g} at {c[-1][0]:.3g}" for name, c in curves.items()
+    ]
+    alt = f"{ylabel[0].upper()}{ylabel[1:]} over {xlabel}. {'; '.join(ends)}."
+
+    def draw(layout: Layout) -> Figure:
+        head = LINE * len(curves) + 8
+        figure, axes = new_axes(layout, left=46, right=20, top=head + 28, bottom=46, height=layout.plot)
+        for i, (name, curve) in enumerate(curves.items()):
+            colour, marker, sign = SERIES[i]
+            if dots:
+                axes.plot(*zip(*dots[name], strict=True), "o", color=colour, markersize=4, alpha=0.3, markeredgewidth=0)
+            axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1.8, gid=f"{i}-curve")
+            axes.plot(*curve[-1], marker, color=colour, markersize=5, clip_on=False)
+            write(axes, -46, head + 10 - LINE * i, f"{sign} {name}", color=colour)
+        for axis, scaled, log in ((axes.xaxis, axes.set_xscale, logx), (axes.yaxis, axes.set_yscale, logy)):
+            if log:
+                scaled("log")
+                axis.set_minor_locator(NullLocator())
+            else:
+                axis.set_major_locator(MaxNLocator(5))
+        if not logx:
+            axes.set_xlim(0)
+        axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0, pad=6)
+        axes.set_xlabel(xlabel, loc="left", labelpad=5, alpha=0.75)
+        write(axes, -46, 12, ylabel, alpha=0.75)
         return figure
 
     return Chart(draw, alt)

@@ -96,7 +96,13 @@ def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
     return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
 
 
-def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", against: str = "the baseline") -> Chart:
+def forest(
+    frame: pd.DataFrame,
+    *,
+    xlabel: str = "difference in test accuracy",
+    against: str = "the baseline",
+    other: str = "published, one seed",
+) -> Chart:
     """Differences with their intervals, and a line at zero.
 
     Args:
@@ -105,6 +111,7 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
             correction was made. One that is not has a hollow mark.
         xlabel: what the differences are of.
         against: what they are differences from.
+        other: what ``published`` is, where that is something else.
     """
     rows, words = [], []
     for record in frame.to_dict("records"):
@@ -113,13 +120,13 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
         text = f"{diff:+.1f} [{low:+.1f}, {high:+.1f}]".translate(MINUS)
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
-        also = "" if math.isnan(published) else f", published {published:+.1f}".translate(MINUS)
+        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {published:+.1f}".translate(MINUS)
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
         key = ["● shown after correction, with its 95% interval", "○ not shown"]
     if not all(math.isnan(row.published) for row in rows):
-        key.append("◇ published, one seed")
+        key.append(f"◇ {other}")
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
     return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)
 
