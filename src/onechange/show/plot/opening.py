@@ -145,5 +145,5 @@ def _line(axes: Axes, mark: Mark, y: float, left: float, stacked: bool) -> None:
     write(axes, 48, 0, mark.text, at=(1, y), ha="right", size=12, alpha=0.85, **side)
     if mark.note and not stacked:  # on the side where zero is
         end, shift, align = (mark.high, 9, "left") if mark.mid < 0 else (mark.low, -9, "right")
-        where = {"at": (end, y), "xycoords": "data", "ha": align, "va": "center"}
-        write(axes, shift, 0, mark.note, **where, size=11.5, alpha=0.8, style="italic")
+        write(axes, shift, 0, mark.note, at=(end, y), xycoords="data", ha=align, va="center", size=11.5, alpha=0.8,
+              style="italic")  # fmt: skip
