@@ -132,7 +132,7 @@ class Compare(Study):
     rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Two rows or more, by number or name: the others are compared with the first."""
     stored: str | None = None
-    """Compare a study of the book (table-uci or table-pocket) instead of running anything."""
+    """Compare a study of the book (table-uci, table-pocket, table-uci-smollm2) instead of running anything."""
 
     def __call__(self) -> int:
         from ..evidence.compare import against_baseline

@@ -66,15 +66,16 @@ BEYOND = (
 EVERY_BLOCK = ("biases", "lora-attention", "lora-paper", "lora-rslora", "rank", "random-gpt2", "blocks-3", "blocks-4")
 """Rows beyond the table whose training starts in the first blocks, so that a run takes a minute."""
 
-SMOLLM2 = "0,16,1,18,19,2,3,14,15,17,end-64,end-64-random,4,13,11,5,10"
-"""The rows that make sense on one model of another kind, the quick ones first: a long study is of use half done."""
+SMOLLM2 = "0,1-3,14-19,end-64,end-64-random,4"
+"""Of the rows that make sense on one model of another kind, those that freeze most of it."""
 
 STUDIES = {
     "table-uci": Study("uci", "pocket", "0,1-19", 20),
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
+    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5}),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
-    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5, "13": 5, "5": 2, "10": 2, "11": 2}),
+    "hours-uci-smollm2": Study("uci", "smollm2", "13,5,10,11", 2, {"13": 5}),  # each run of a processor's hours
     "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
 }
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
