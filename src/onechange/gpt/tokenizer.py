@@ -1,12 +1,13 @@
 """Tokenizers: GPT-2's, the pocket family's own, and a folder's ``tokenizer.json`` or ``vocab.json`` and ``merges.txt``.
 
 Both of ours are byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) run by ``tiktoken``.
-GPT-2's ranks are downloaded once by tiktoken; the pocket family's 4,096 ship in the package.
+GPT-2's ranks are downloaded once; the pocket family's 4,096 ship in the package.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from typing import Any
 
 import tiktoken
 
-from ..support.cache import missing, root
+from ..support.cache import download, root
 from ..support.errors import UsageError
 from ..support.package import POCKET
 from .unread import file_is
@@ -29,12 +30,12 @@ END = "<|endoftext|>"
 # rest, spaces; as published with the model.
 SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
-# tiktoken names a file in its cache by the SHA-1 of its address.
-# GPT-2's two files, and the names that tiktoken gives them in its cache.
+GPT2_ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 GPT2_FILES = {
-    "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
-    "encoder.json": "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
+"""GPT-2's tokenizer, as OpenAI published it: two files, and their SHA-256."""
 
 GPT2_VOCABULARIES = range(50257, 50305)
 """Sizes of a vocabulary that is GPT-2's: its own, or filled up to 50,304 as nanoGPT's is, so that 64 divides it."""
@@ -188,20 +189,28 @@ def _from_tiktoken(name: str, encoding: tiktoken.Encoding) -> Tokenizer:
 
 @cache
 def gpt2_encoding() -> tiktoken.Encoding:
-    """GPT-2's tokenizer; its two files are downloaded once into the cache."""
+    """GPT-2's tokenizer; its two files are downloaded once, to where tiktoken looks for them.
+
+    Raises:
+        UsageError: if they cannot be had, or are damaged.
+    """
     if not os.environ.get("TIKTOKEN_CACHE_DIR"):  # empty, it would keep nothing
         os.environ["TIKTOKEN_CACHE_DIR"] = str(root() / "tiktoken")
-    try:
-        return tiktoken.get_encoding("gpt2")
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
-        files = " and ".join(f"{name} (as {digest})" for name, digest in GPT2_FILES.items())
-        raise missing("GPT-2's tokenizer", files, Path(os.environ["TIKTOKEN_CACHE_DIR"]), error) from None
+    what = f"GPT-2's tokenizer ({' and '.join(GPT2_FILES)})"
+    for (name, digest), path in zip(GPT2_FILES.items(), _gpt2_files(), strict=True):
+        download(GPT2_ADDRESS + name, path, digest, what)
+    return tiktoken.get_encoding("gpt2")
 
 
 def gpt2_files_are_here() -> bool:
     """Whether GPT-2's tokenizer can be had without a download."""
+    return all(path.is_file() for path in _gpt2_files())
+
+
+def _gpt2_files() -> list[Path]:
+    """Where tiktoken keeps the two files: each by the SHA-1 of its address."""
     place = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or root() / "tiktoken")
-    return all((place / name).is_file() for name in GPT2_FILES.values())
+    return [place / hashlib.sha1((GPT2_ADDRESS + name).encode()).hexdigest() for name in GPT2_FILES]
 
 
 def _from_files(files: list[Path], vocab_size: int) -> Tokenizer:

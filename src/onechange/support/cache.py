@@ -17,6 +17,7 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -27,7 +28,8 @@ from .files import home, write_atomically
 
 OURS = (
     "hub/CACHEDIR.TAG", "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
-    "tiktoken/" + "[0-9a-f]" * 40 + "*", "prefixes/*" + "[0-9a-f]" * 40 + ".safetensors*", ".prefix.*",
+    "tiktoken/" + "[0-9a-f]" * 40 + "*", "tiktoken/." + "[0-9a-f]" * 40 + "*",
+    "prefixes/*" + "[0-9a-f]" * 40 + ".safetensors*", ".prefix.*",
     "smollm2-135m", ".smollm2-135m.*", "SMSSpamCollection", ".SMSSpamCollection.*",
     "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
 )  # fmt: skip
@@ -66,6 +68,7 @@ def download(url: str, path: Path, digest: str, what: str) -> Path:
         check(path, digest)
         return path
 
+    made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")  # stays where a transfer is cut off; the next one goes on from it
     try:
@@ -74,6 +77,9 @@ def download(url: str, path: Path, digest: str, what: str) -> Path:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             part.unlink(missing_ok=True)
             raise
+        if made:
+            with suppress(OSError):
+                path.parent.rmdir()  # unless it holds something, such as the part that came
         raise missing(what, path.name, path.parent, getattr(error, "reason", error)) from None
     try:
         check(part, digest, path.name)
