@@ -106,18 +106,19 @@ class Chart:
                 svg = svg.replace(colour, f"var(--oc-{name}, {colour})")
             parts.append(svg.replace("<svg ", f'<svg class="oc-{layout.name}" style="max-width: {layout.width}px" ', 1))
         caption = f"<figcaption>{escape(self.finding)}</figcaption>" if self.finding else ""
-        return f'<figure class="oc-figure">{STYLE}{"".join(parts)}{caption}</figure>'
+        return f'<figure class="oc-chart"><div class="oc-figure">{STYLE}{"".join(parts)}</div>{caption}</figure>'
 
     def __repr__(self) -> str:
         return self.alt
 
 
 STYLE = (
-    "<style>.oc-figure{container-type:inline-size;color:inherit;background:none;margin:0}"
+    "<style>.oc-figure{container-type:inline-size;color:inherit;background:none}"
     "body{counter-reset:oc-figure}"
-    ".oc-figure figcaption{counter-increment:oc-figure;font:14px/1.45 var(--oc-font,system-ui);"
-    "text-align:left;margin:.5em 0 0;color:inherit}"
-    ".oc-figure figcaption::before{content:'Figure ' counter(oc-figure) '. ';font-weight:600}"
+    ".oc-chart{margin:0}"  # a caption stands outside the container, which counts for itself
+    ".oc-chart figcaption{counter-increment:oc-figure;font:14px/1.45 var(--oc-font,system-ui);"
+    "text-align:left;margin:.7em 0 0;color:inherit}"
+    ".oc-chart figcaption::before{content:'Figure ' counter(oc-figure) '. ';font-weight:600}"
     ".oc-figure svg{display:block;width:100%;height:auto;overflow:visible}"
     ".oc-figure .oc-narrow{display:none}"
     "@container (max-width: 540px){.oc-figure .oc-wide{display:none}.oc-figure .oc-narrow{display:block}}</style>"
