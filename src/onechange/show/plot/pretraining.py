@@ -21,6 +21,8 @@ def pretraining(cards: Mapping[str, Mapping[str, Any]]) -> Chart:
         f"{name}: {curve[-1][1]:.2f} nats a token after {curve[-1][0]:.1f} million" for name, curve in curves.items()
     ]
     alt = f"Training loss over the tokens read. {'; '.join(words)}."
+    best = min(curves, key=lambda name: curves[name][-1][1])
+    finding = f"Lowest in the end is {best}, at {curves[best][-1][1]:.2f} nats a token."
 
     def draw(layout: Layout) -> Figure:
         head = LINE * len(curves) + 8
@@ -39,4 +41,4 @@ def pretraining(cards: Mapping[str, Mapping[str, Any]]) -> Chart:
         write(axes, -46, 12, "nats a token", alpha=0.75)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
