@@ -127,12 +127,29 @@ def test_pairs_show_both_costs_and_their_ratio() -> None:
     assert "baseline: 2.0e+14 and 3.0e+13, 6.7 times; first token: 2.0e+14 and 5.0e+11, 400 times" in chart.alt
 
 
-def test_results_are_called_by_what_they_differ_in() -> None:
+def test_results_are_called_by_their_rows_or_by_what_they_differ_in() -> None:
     alt = plot.losses(result(), result(trainable_token_pos="first")).alt
-    assert "trainable_token_pos last, training from 1.50 to 0.50" in alt
-    assert "trainable_token_pos first, validation from 1.75 to 1.45" in alt
+    assert "1 the baseline, training from 1.50 to 0.50" in alt
+    assert "2 first token, validation from 1.75 to 1.45" in alt
+    mean = {"average_embeddings": True}
+    alt = plot.losses(result(**mean), result(**mean, trainable_token_pos="flexible", num_epochs=2)).alt
+    assert "19 average over positions, training" in alt
+    assert "average over real tokens, training" in alt
+    alt = plot.losses(result(batch_size=4), result(batch_size=4, trainable_token_pos="first")).alt
+    assert "trainable_token_pos last, training" in alt
     assert "seed 5" in plot.losses(result(), result(seed=5)).alt
     assert "run 2" in plot.losses(result(), result()).alt
+
+
+def test_a_caption_states_what_is_found() -> None:
+    """Each figure has one, made from its data; another can be put in its place, and it is text, not markup."""
+    assert all(chart.finding for chart in CHARTS.values())
+    assert CHARTS["two losses"].finding == (
+        "On the validation messages the loss ends at 0.75 (1 the baseline), at 1.45 (2 first token)."
+    )
+    assert CHARTS["pairs"].finding == "The plain loop takes 6.7 to 400 times what this engine takes."
+    html = CHARTS["losses"].says("more & <less>")._repr_html_()
+    assert "<figcaption>more &amp; &lt;less&gt;</figcaption>" in html
 
 
 def test_a_run_that_ended_early_is_drawn_as_far_as_it_went() -> None:

@@ -13,7 +13,7 @@ from onechange.evidence.compare import against_baseline, agreement
 from onechange.evidence.intervals import accuracy
 from onechange.evidence.runs import stored
 from onechange.show.plot.chart import NARROW, WIDE, Layout
-from onechange.show.plot.study import labels_of
+from onechange.show.plot.study import called, labels_of
 
 TABLE = stored("table-uci")
 NETWORKS = {name: runs for name, runs in TABLE.items() if not runs.fixed}
@@ -27,7 +27,7 @@ def test_rows_show_every_seed_and_the_interval() -> None:
         assert drawn(chart, f"{i}-mid")[0, 0] == pytest.approx(100 * e.mean)
         if len(runs.seeds) > 1:
             assert drawn(chart, f"{i}-dots")[:, 0] == pytest.approx(100 * runs.test)
-        assert f"{runs.label}: {100 * e.mean:.1f}%" in chart.alt
+        assert f"{called(runs.label)}: {100 * e.mean:.1f}%" in chart.alt
 
 
 def test_clean_rows_leave_out_what_was_seen() -> None:
@@ -113,3 +113,8 @@ def test_agreement_is_dark_where_rows_agree() -> None:
 def test_a_name_is_not_said_twice() -> None:
     assert replace(TABLE["1"], row="biases").label == "biases only"
     assert replace(TABLE["1"], row="pad-mask").label == "pad-mask padding hidden"
+
+
+def test_a_figure_says_a_rows_title_and_its_number_if_it_has_one() -> None:
+    labels = ("pad-mask padding hidden", "16 last real token", "0b TF-IDF of words", "biases only")
+    assert [called(label) for label in labels] == ["padding hidden", *labels[1:]]

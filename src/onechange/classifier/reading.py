@@ -130,6 +130,12 @@ def look(model: GPT, ids: Tensor, view: View) -> tuple[Tensor, Tensor]:
     return x, torch.stack(rows)
 
 
+def attention(model: GPT, ids: Tensor) -> Tensor:
+    """Who looks at whom: ids ``(1, T)`` to ``(L, T, T)``, the row being the token that asks, averaged over heads."""
+    at = (View(torch.tensor([[t]])) for t in range(ids.size(1)))
+    return torch.stack([look(model, ids, view)[1] for view in at], 1)
+
+
 def show(token: bytes) -> str:
     """A token's bytes as text that can be seen: a space as ``␣``, a line's end as ``⏎``, lone bytes as ``\\xf0``."""
     text = token.decode("utf-8", errors="backslashreplace")

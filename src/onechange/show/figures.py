@@ -44,6 +44,9 @@ def lengths(tokens: Mapping[str, Sequence[int] | np.ndarray], cut: int | None = 
     line = "" if cut is None else f" A line stands before {cut} tokens."
     alt = f"Messages by length in tokens, {upper} above the axis and {lower} below it. {'; '.join(words)}.{line}"
 
+    medians = " and ".join(f"{np.median(values):.0f} ({name})" for name, values in classes.items())
+    finding = f"The median lengths are {medians} tokens; the longest message has {longest}."
+
     def draw(layout: Layout) -> Figure:
         figure, axes = new_axes(layout, left=46, right=12, top=LINE + 14, bottom=46, height=layout.plot)
         for i, (name, colour) in enumerate(zip(classes, (INK, PALETTE["change"]), strict=True)):
@@ -67,7 +70,7 @@ def lengths(tokens: Mapping[str, Sequence[int] | np.ndarray], cut: int | None = 
         write(axes, -46, LINE - 2, "messages", alpha=0.75)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
 
 
 def scores(frame: pd.DataFrame, *, guess: float = 0.5, xlabel: str = "test accuracy") -> Chart:
@@ -88,4 +91,6 @@ def scores(frame: pd.DataFrame, *, guess: float = 0.5, xlabel: str = "test accur
     key = ["● measured, with its 95% interval", f"│ a guess, {guess:.0%}"]
     says = "; ".join(f"{row.label}: {row.text}" for row in rows)
     alt = f"{xlabel.capitalize()} with 95% intervals; a guess has {guess:.0%}. {says}."
-    return Chart(lambda layout: lines(layout, rows, 100 * guess, f"{xlabel} (%)", key), alt)
+    best = max(rows, key=lambda row: row.mid)
+    finding = f"A guess is right on {guess:.0%}, “{best.label}”, the best of {len(rows)}, on {best.mid:.1f}%."
+    return Chart(lambda layout: lines(layout, rows, 100 * guess, f"{xlabel} (%)", key), alt, finding)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from matplotlib.image import imsave
@@ -160,6 +161,51 @@ def _line(line: Line) -> str:
         f'<td>{line.place}</td><td style="{_bar(CHANGE, line.probability)}">{100 * line.probability:.0f}</td>'
         f'<td style="{_bar(CHANGE, abs(np.nan_to_num(line.effect)))}">{effect}</td>{attention}</tr>'
     )
+
+
+# -- who looks at whom --------------------------------------------------------------------------
+
+
+def looks(tokens: Sequence[str], shares: Mapping[str, np.ndarray]) -> str:
+    """Tokens of which one is asked by pointing at it, or with Tab, where it looks: the darker, the more.
+
+    Args:
+        tokens: ``(T,)`` texts.
+        shares: a line of tokens for each name, a block's perhaps: ``(T, T)``, the row being the token that asks.
+            Until one is asked it is the last.
+    """
+    T, where = len(tokens), '[data-t="{}"]'.format
+    rules = [f".oc-looks span{{--w:var(--w{T - 1})}}", f".oc-looks:not(:has(:hover,:focus)) {where(T - 1)}{{{ASKED}}}"]
+    for t in range(T):
+        asked = f".oc-looks:has({where(t)}:is(:hover,:focus))"
+        rules += [f"{asked} span{{--w:var(--w{t})}}", f"{asked} {where(t)}{{{ASKED}}}"]
+    lines = "".join(
+        f"<div role=list aria-label={quoteattr(name)}><small>{escape(name)}</small>{_looking(tokens, share)}</div>"
+        for name, share in shares.items()
+    )
+    return panel(f"<style>{LOOKS}{''.join(rules)}</style><div class=oc-looks>{lines}</div>")
+
+
+ASKED = "outline:2px solid currentColor"
+LOOKS = (
+    ".oc-looks{padding:3px}.oc-looks>div{display:flex;flex-wrap:wrap;gap:3px;align-items:center;margin:0 0 6px}"
+    ".oc-looks small{flex:0 0 4.5em}"
+    ".oc-looks span{padding:3px 6px;border-radius:3px;cursor:default;background:color-mix("
+    f"in srgb,{CHANGE_2} calc(var(--w)*1%),transparent)}}"
+)
+
+
+def _looking(tokens: Sequence[str], share: np.ndarray) -> str:
+    spans = []
+    for s, token in enumerate(tokens):
+        tints = ";".join(f"--w{t}:{min(100, 130 * share[t, s]):.0f}" for t in range(len(tokens)))
+        most = [int(i) for i in np.argsort(-share[s])[:3] if share[s, i] >= 0.005]
+        says = f"{token} looks at " + ", ".join(f"{tokens[i]} {100 * share[s, i]:.0f}%" for i in most)
+        spans.append(
+            f'<span role=listitem tabindex=0 data-t="{s}" style="{tints}" '
+            f"title={quoteattr(says)} aria-label={quoteattr(says)}>{escape(token)}</span>"
+        )
+    return "".join(spans)
 
 
 def _few(share: float) -> str:

@@ -1,5 +1,6 @@
 """Every figure of the book, in one style."""
 
+from .anatomy import anatomy, areas
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
 from .curves import accuracies, losses, traces
 from .lines import forest, pairs, strip
@@ -16,6 +17,8 @@ __all__ = [
     "Layout",
     "accuracies",
     "agreement",
+    "anatomy",
+    "areas",
     "bands",
     "cost",
     "differences",

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -63,10 +63,18 @@ NARROW = Layout("narrow", 340, 220)
 
 @dataclass(frozen=True, repr=False)
 class Chart:
-    """A figure of the book: ``draw`` makes it for a layout, ``alt`` says in words what it shows."""
+    """A figure of the book: ``draw`` makes it for a layout, ``alt`` says in words what it shows.
+
+    ``finding`` is the caption: what there is to see in it. A page numbers its captions.
+    """
 
     draw: Callable[[Layout], Figure]
     alt: str
+    finding: str = ""
+
+    def says(self, finding: str) -> Chart:
+        """The same figure with another caption."""
+        return replace(self, finding=finding)
 
     def figure(self, layout: Layout = WIDE) -> Figure:
         """The figure as a matplotlib object."""
@@ -97,7 +105,8 @@ class Chart:
             for name, colour in PALETTE.items():
                 svg = svg.replace(colour, f"var(--oc-{name}, {colour})")
             parts.append(svg.replace("<svg ", f'<svg class="oc-{layout.name}" style="max-width: {layout.width}px" ', 1))
-        return f'<div class="oc-figure">{STYLE}{"".join(parts)}</div>'
+        caption = f"<figcaption>{escape(self.finding)}</figcaption>" if self.finding else ""
+        return f'<figure class="oc-chart"><div class="oc-figure">{STYLE}{"".join(parts)}</div>{caption}</figure>'
 
     def __repr__(self) -> str:
         return self.alt
@@ -105,6 +114,11 @@ class Chart:
 
 STYLE = (
     "<style>.oc-figure{container-type:inline-size;color:inherit;background:none}"
+    "body{counter-reset:oc-figure}"
+    ".oc-chart{margin:0}"  # a caption stands outside the container, which counts for itself
+    ".oc-chart figcaption{counter-increment:oc-figure;font:14px/1.45 var(--oc-font,system-ui);"
+    "text-align:left;margin:.7em 0 0;color:inherit}"
+    ".oc-chart figcaption::before{content:'Figure ' counter(oc-figure) '. ';font-weight:600}"
     ".oc-figure svg{display:block;width:100%;height:auto;overflow:visible}"
     ".oc-figure .oc-narrow{display:none}"
     "@container (max-width: 540px){.oc-figure .oc-wide{display:none}.oc-figure .oc-narrow{display:block}}</style>"

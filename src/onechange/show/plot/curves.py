@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from ...experiment.experiment import BASELINE, SCALES, Experiment
+from ...experiment.rows import NAMED, TABLE, row_of
 from ...support.errors import UsageError
 from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, new_axes, spread, write
 
@@ -35,19 +37,21 @@ def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd
         if frame.empty:
             raise ValueError(f"a run has no {ylabel} to draw: {result.error or 'it is not finished'}")
     say: Callable[[float], str] = "{:.2f}".format if ylabel == "loss" else "{:.0%}".format
-    what, names = _names(results)
+    names = _names(results) if len(results) > 1 else [""]
     words = []
     for name, frame in zip(names, frames, strict=True):
-        who = f"{what} {name}, " if what else ""
+        who = f"{name}, " if name else ""
         for column, long in (("train", "training"), ("val", "validation")):
             words.append(f"{who}{long} from {say(frame[column].iloc[0])} to {say(frame[column].iloc[-1])}")
     alt = f"{ylabel.capitalize()} by {xlabel}: {'; '.join(words)}."
+    ends = [
+        f"{say(frame['val'].iloc[-1])}{f' ({name})' if name else ''}" for name, frame in zip(names, frames, strict=True)
+    ]
+    finding = f"On the validation messages the {ylabel} ends at {', at '.join(ends)}."
 
     def draw(layout: Layout) -> Figure:
-        head = LINE * (len(names) + 1) + 6 if what else 0
+        head = LINE * len(names) + 6 if len(names) > 1 else 0
         figure, axes = new_axes(layout, left=46, right=78, top=head + 28, bottom=46, height=layout.plot)
-        if what:
-            write(axes, -46, head + 10, what, alpha=0.75)
         tips: list[tuple[float, str, str]] = []
         for i, (name, frame) in enumerate(zip(names, frames, strict=True)):
             colour, marker, sign = SERIES[i % len(SERIES)]
@@ -56,8 +60,8 @@ def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd
                 axes.plot(curve.index, curve, color=colour, linestyle=dashes, linewidth=1.8, gid=f"{i}-{column}")
                 axes.plot(curve.index[-1:], curve[-1:], marker, color=colour, markersize=5, clip_on=False)
                 tips.append((float(curve.iloc[-1]), long, colour))
-            if what:
-                write(axes, -46, head + 10 - LINE * (i + 1), f"{sign} {name}", color=colour)
+            if name:
+                write(axes, -46, head + 10 - LINE * i, f"{sign} {name}", color=colour)
         low, high = min(float(f.min().min()) for f in frames), max(float(f.max().max()) for f in frames)
         if ylabel == "accuracy":
             axes.set_ylim(low - 0.08 * (1 - low) - 0.005, 1.005)
@@ -80,7 +84,7 @@ def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd
             write(axes, 9, height, long, at=(1, 0), color=colour, size=12, va="center")
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
 
 
 def traces(
@@ -138,16 +142,29 @@ def traces(
     return Chart(draw, alt)
 
 
-def _names(results: Sequence[Result]) -> tuple[str, list[str]]:
-    """What the experiments differ in, and each one's value of it."""
+def _names(results: Sequence[Result]) -> list[str]:
+    """What to call each run: its row, where every run has one of its own, or else what tells the runs apart."""
+    rows = [_row(r.experiment) for r in results]
+    if len(set(rows)) == len(rows) and all(rows):
+        return [f"{row} {row_of(row).title}" if row.isdecimal() else row_of(row).title for row in rows]
     first = results[0].experiment
     fields = list(dict.fromkeys(name for r in results[1:] for name in r.experiment.diff(first)))
     if len(fields) > 1 and "seed" in fields:
         fields.remove("seed")
-    names = [" · ".join(_say(getattr(r.experiment, name)) for name in fields) for r in results]
-    if len(results) > 1 and not fields:
-        return "run", [str(i + 1) for i in range(len(results))]
-    return " · ".join(fields), names
+    if not fields:
+        return [f"run {i + 1}" for i in range(len(results))]
+    return [", ".join(f"{name} {_say(getattr(r.experiment, name))}" for name in fields) for r in results]
+
+
+def _row(e: Experiment) -> str:
+    """The row that an experiment is, however long it runs and with whatever seed, messages and rate; or nothing."""
+    free = {"seed", "num_epochs", "train_size", "dataset", "learning_rate"}
+    for name, row in [*TABLE.items(), *NAMED.items()] if e.scale in SCALES else []:
+        if (row.change and not set(row.change) & free) or name == 1:
+            other = BASELINE.but(**row.change).at(e.scale)
+            if not set(e.diff(other)) - free:
+                return str(name)
+    return ""
 
 
 def _say(value: Any) -> str:

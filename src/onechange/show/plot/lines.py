@@ -93,7 +93,9 @@ def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
         text = f"{mean:.1f}% ± {half:.1f}" if n > 1 else f"{mean:.1f}%"
         rows.append(Line(str(label), mean, mean - half, mean + half, text, tuple(values)))
     alt = f"{xlabel.capitalize()} by row, one dot a seed. " + "; ".join(f"{r.label}: mean {r.text}" for r in rows) + "."
-    return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
+    low, high = min(min(row.dots) for row in rows), max(max(row.dots) for row in rows)
+    finding = f"One seed and another differ: from {low:.1f}% to {high:.1f}%."
+    return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt, finding)
 
 
 def forest(
@@ -128,7 +130,12 @@ def forest(
     if not all(math.isnan(row.published) for row in rows):
         key.append(f"◇ {other}")
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
-    return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)
+    largest, full = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)
+    says = f"{largest.mid:+.1f}".translate(MINUS)
+    finding = f"The largest difference is that of “{largest.label}”, {says} points."
+    if "shown" in frame:
+        finding = f"{full} of {len(rows)} {'is' if full == 1 else 'are'} shown after correction. {finding}"
+    return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt, finding)
 
 
 def pairs(frame: pd.DataFrame, *, xlabel: str, names: tuple[str, str]) -> Chart:
@@ -147,5 +154,8 @@ def pairs(frame: pd.DataFrame, *, xlabel: str, names: tuple[str, str]) -> Chart:
         )
     words = "; ".join(f"{row.label}: {row.published:.1e} and {row.mid:.1e}, {row.text}" for row in rows)
     alt = f"{xlabel[0].upper()}{xlabel[1:]} by row, {names[0]} and {names[1]}, on a logarithmic axis. {words}."
+    ratios = [before / after for before, after in zip(frame["before"], frame["after"], strict=True)]
+    least, most = (f"{float(f'{pick(ratios):.2g}'):g}" for pick in (min, max))
+    finding = f"{names[0][0].upper()}{names[0][1:]} takes {least} to {most} times what {names[1]} takes."
     key = [f"◇ {names[0]}", f"● {names[1]}"]
-    return Chart(lambda layout: lines(layout, rows, math.nan, xlabel, key, log=True), alt)
+    return Chart(lambda layout: lines(layout, rows, math.nan, xlabel, key, log=True), alt, finding)

@@ -84,7 +84,12 @@ def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callout
         f"Difference in test accuracy from the baseline, which has {level:.1f}% right, in points with 95% intervals, "
         f"by question. {'; '.join(said)}."
     )
-    return Chart(lambda layout: _draw(layout, groups, level), alt)
+    full, largest = sum(mark.shown for mark in marks), max(marks, key=lambda mark: abs(mark.mid))
+    finding = (
+        f"{full} of {len(marks)} differences are shown after correction; "
+        f"the largest is to {NAMES[largest.row]}, {largest.text} points."
+    )
+    return Chart(lambda layout: _draw(layout, groups, level), alt, finding)
 
 
 def _mark(row: str, c: Comparison, note: str) -> Mark:

@@ -16,4 +16,6 @@ def pretraining(cards: Mapping[str, Mapping[str, Any]]) -> Chart:
         cards: up to four names of models to their ``card.json``.
     """
     curves = {name: [(p["tokens"] / 1e6, p["loss"]) for p in card["curve"]] for name, card in cards.items()}
-    return traces(curves, "million tokens", "nats a token")
+    best = min(curves, key=lambda name: curves[name][-1][1])
+    finding = f"Lowest in the end is {best}, at {curves[best][-1][1]:.2f} nats a token."
+    return traces(curves, "million tokens", "nats a token").says(finding)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...experiment.rows import TABLE
+from ...experiment.rows import NAMED, TABLE
 from ...support.errors import UsageError
 from .chart import INK, LINE, NARROW, PALETTE, ROOM, SERIES, Chart, Layout, new_axes, write
 from .lines import Line, forest, lines
@@ -34,11 +34,20 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
         e = accuracy(row, clean)
         text = f"{100 * e.mean:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}]"
         dots = tuple(100 * row.of_seeds(clean)) if len(row.seeds) > 1 else ()
-        found.append(Line(row.label, 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
+        found.append(Line(called(row.label), 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
     zero = next((line.mid for line, row in zip(found, runs, strict=True) if row.row == "1"), found[0].mid)
     words = "; ".join(f"{line.label}: {line.text}" for line in found)
     alt = f"Test accuracy by row, one dot a seed, with 95% intervals over seeds and messages. {words}."
-    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", []), alt)
+    best, worst = (pick(found, key=lambda line: line.mid) for pick in (max, min))
+    finding = f"The highest mean has “{best.label}” with {best.text}, the lowest “{worst.label}” with {worst.text}."
+    key = ["pale: one seed each; full: their mean, with its 95% interval"] if any(line.dots for line in found) else []
+    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", key), alt, finding)
+
+
+def called(label: str) -> str:
+    """A row's label for a reader: a row of the table keeps its number, any other goes without its short name."""
+    name, _, title = label.partition(" ")
+    return title if name in NAMED and title == NAMED[name].title and not name[0].isdigit() else label
 
 
 def differences(
@@ -63,7 +72,7 @@ def differences(
         old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
         if beside is not None:
             old = beside[row].difference.mean if row in beside else math.nan
-        record = {"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old}
+        record = {"label": called(c.change), "diff": d.mean, "low": d.low, "high": d.high, "published": old}
         records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
     against = bases.pop() if len(bases) == 1 else "what each is set beside"
@@ -86,10 +95,12 @@ def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
     frames = [row.curve(column) for row in runs]
     what = {"train": "training loss", "val": "validation loss"}[column]
     words = [
-        f"{r.label}: from {f['mean'].iloc[0]:.2f} to {f['mean'].iloc[-1]:.2f}"
+        f"{called(r.label)}: from {f['mean'].iloc[0]:.2f} to {f['mean'].iloc[-1]:.2f}"
         for r, f in zip(runs, frames, strict=True)
     ]
     alt = f"{what.capitalize()} over the examples seen, mean and middle 80% of the seeds. {'; '.join(words)}."
+    ends = ", ".join(f"{f['mean'].iloc[-1]:.2f} for “{called(r.label)}”" for r, f in zip(runs, frames, strict=True))
+    finding = f"In the end the mean {what} is {ends}. The band holds the middle 80% of the seeds."
 
     def draw(layout: Layout) -> Figure:
         head = LINE * len(runs) + 8
@@ -99,7 +110,7 @@ def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
             axes.fill_between(frame.index, frame["low"], frame["high"], color=colour, alpha=0.15, linewidth=0)
             axes.plot(frame.index, frame["mean"], color=colour, linewidth=1.8, gid=f"{i}-{column}")
             axes.plot(frame.index[-1:], frame["mean"][-1:], marker, color=colour, markersize=5, clip_on=False)
-            write(axes, -46, head + 10 - LINE * i, f"{sign} {row.label}", color=colour)
+            write(axes, -46, head + 10 - LINE * i, f"{sign} {called(row.label)}", color=colour)
         axes.set_ylim(0, 1.06 * max(float(frame["high"].max()) for frame in frames))
         axes.set_xlim(0, float(max(frame.index[-1] for frame in frames)))
         axes.locator_params(nbins=5)
@@ -111,7 +122,7 @@ def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
         write(axes, -46, 12, what, alpha=0.75)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
 
 
 def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean: bool = False) -> Chart:
@@ -130,6 +141,9 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
     mid, low, high = (100 * np.array([getattr(e, name) for e in found]) for name in ("mean", "low", "high"))
     words = "; ".join(f"{v:g}: {m:.1f}% [{a:.1f}, {b:.1f}]" for v, m, a, b in zip(values, mid, low, high, strict=True))
     alt = f"Test accuracy against {xlabel}, with 95% intervals. {words}."
+    top, foot = int(mid.argmax()), int(mid.argmin())
+    high_low = (f"at {xlabel} {values[i]:g}, {mid[i]:.1f}%" for i in (top, foot))
+    finding = f"The mean is highest {', and lowest '.join(high_low)}."
 
     def draw(layout: Layout) -> Figure:
         figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=layout.plot)
@@ -149,7 +163,7 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
         write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
 
 
 def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
@@ -168,6 +182,8 @@ def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
     what = {"took": "seconds", "n_trainable": "trainable parameters"}[by]
     points = "; ".join(f"{runs[n].label}: {level[n]:.1f}% for {price[n]:,.0f}" for n in front)
     alt = f"Test accuracy of {len(runs)} rows against {what}. No cheaper row is better than these: {points}."
+    named = _join([called(runs[name].label) for name in front])
+    finding = f"No cheaper row has a higher mean than {named}; the other {len(runs) - len(front)} cost more for less."
 
     def draw(layout: Layout) -> Figure:
         figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=1.3 * layout.plot)
@@ -193,7 +209,12 @@ def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
         write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
+
+
+def _join(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join([", ".join(f"“{n}”" for n in names[:-1])] * (len(names) > 1) + [f"“{names[-1]}”"])
 
 
 def labels_of(spots: Mapping[str, tuple[float, ...]], width: float) -> dict[tuple[str, ...], tuple[float, float]]:
@@ -251,6 +272,10 @@ def agreement(runs: Mapping[str, Runs]) -> Chart:
         f"{100 * low:.0f}%, between {runs[names[i]].label} and {runs[names[j]].label}."
     )
 
+    finding = (
+        f"On average two rows agree on {100 * mean:.0f}% of the messages; the pair least alike on {100 * low:.0f}%."
+    )
+
     def draw(layout: Layout) -> Figure:
         left = ROOM * max(map(len, names)) + 10
         size = min(layout.width - left - 10, 24.0 * len(names))
@@ -275,4 +300,4 @@ def agreement(runs: Mapping[str, Runs]) -> Chart:
         axes.spines[["left", "bottom"]].set_visible(False)
         return figure
 
-    return Chart(draw, alt)
+    return Chart(draw, alt, finding)
