@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...support.signs import signed
 from .chart import INK, LINE, MINUS, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -96,7 +98,13 @@ def strip(frame: pd.DataFrame, *, xlabel: str = "test accuracy") -> Chart:
     return Chart(lambda layout: lines(layout, rows, rows[0].mid, f"{xlabel} (%)", []), alt)
 
 
-def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", against: str = "the baseline") -> Chart:
+def forest(
+    frame: pd.DataFrame,
+    *,
+    xlabel: str = "difference in test accuracy",
+    against: str = "the baseline",
+    notes: Sequence[str] = (),
+) -> Chart:
     """Differences with their intervals, and a line at zero.
 
     Args:
@@ -105,22 +113,24 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
             correction was made. One that is not has a hollow mark.
         xlabel: what the differences are of.
         against: what they are differences from.
+        notes: lines that stand above, below the key.
     """
     rows, words = [], []
     for record in frame.to_dict("records"):
         diff, low, high = (100 * float(record[name]) for name in ("diff", "low", "high"))
         published = 100 * float(record.get("published", math.nan))
-        text = f"{diff:+.1f} [{low:+.1f}, {high:+.1f}]".translate(MINUS)
+        text = f"{signed(diff)} [{signed(low)}, {signed(high)}]".translate(MINUS)
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
-        also = "" if math.isnan(published) else f", published {published:+.1f}".translate(MINUS)
+        also = "" if math.isnan(published) else f", published {signed(published)}".translate(MINUS)
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
         key = ["● shown after correction, with its 95% interval", "○ not shown"]
     if not all(math.isnan(row.published) for row in rows):
         key.append("◇ published, one seed")
-    alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
+    alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join([*words, *notes])}."
+    key += notes
     return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt)
 
 

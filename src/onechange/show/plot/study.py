@@ -24,7 +24,8 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
     """Test accuracy of rows: a dot a seed, the mean and its 95 % interval over seeds and messages.
 
     Args:
-        runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them.
+        runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them. How many
+            runs of which row did not start stands above.
         clean: without the test messages that stand in the training set.
     """
     from ...evidence.intervals import accuracy
@@ -37,8 +38,15 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
         found.append(Line(row.label, 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
     zero = next((line.mid for line, row in zip(found, runs, strict=True) if row.row == "1"), found[0].mid)
     words = "; ".join(f"{line.label}: {line.text}" for line in found)
+    stuck = stuck_of(runs)
+    words = "; ".join([words, *stuck])
     alt = f"Test accuracy by row, one dot a seed, with 95% intervals over seeds and messages. {words}."
-    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", []), alt)
+    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", stuck), alt)
+
+
+def stuck_of(runs: Sequence[Runs]) -> list[str]:
+    """Of each row of which some runs did not start how many, in words."""
+    return [f"{row.row}: {row.stuck}" for row in runs if row.stuck]
 
 
 def differences(comparisons: Mapping[str, Comparison], *, published: bool = True) -> Chart:
@@ -57,7 +65,10 @@ def differences(comparisons: Mapping[str, Comparison], *, published: bool = True
         record = {"label": c.change, "diff": d.mean, "low": d.low, "high": d.high, "published": old}
         records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
-    return forest(pd.DataFrame(records), against=bases.pop() if len(bases) == 1 else "what each is set beside")
+    stuck = list(dict.fromkeys(words for c in comparisons.values() for words in c.stuck))
+    return forest(
+        pd.DataFrame(records), against=bases.pop() if len(bases) == 1 else "what each is set beside", notes=stuck
+    )
 
 
 def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
@@ -118,10 +129,13 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
     found = [accuracy(points[value], clean) for value in values]
     mid, low, high = (100 * np.array([getattr(e, name) for e in found]) for name in ("mean", "low", "high"))
     words = "; ".join(f"{v:g}: {m:.1f}% [{a:.1f}, {b:.1f}]" for v, m, a, b in zip(values, mid, low, high, strict=True))
-    alt = f"Test accuracy against {xlabel}, with 95% intervals. {words}."
+    stuck = stuck_of([points[value] for value in values])
+    alt = f"Test accuracy against {xlabel}, with 95% intervals. {'; '.join([words, *stuck])}."
 
     def draw(layout: Layout) -> Figure:
-        figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=layout.plot)
+        figure, axes = new_axes(layout, left=46, right=20, top=28 + LINE * len(stuck), bottom=46, height=layout.plot)
+        for i, says in enumerate(stuck):
+            write(axes, -46, 12 + LINE * (len(stuck) - i), says, size=12, alpha=0.8)
         axes.plot(values, mid, color=PALETTE["change"], linewidth=1.2, alpha=0.5)
         axes.vlines(values, low, high, color=PALETTE["change"], linewidth=2, gid="bars")
         axes.plot(values, mid, "o", color=PALETTE["change"], markersize=6, gid="mid")
