@@ -1,6 +1,7 @@
 """Every figure of the book, in one style."""
 
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
+from .conclusions import conclusions
 from .curves import accuracies, losses
 from .lines import forest, pairs, strip
 from .pretraining import pretraining
@@ -16,6 +17,7 @@ __all__ = [
     "accuracies",
     "agreement",
     "bands",
+    "conclusions",
     "cost",
     "differences",
     "forest",
