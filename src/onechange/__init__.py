@@ -9,6 +9,7 @@ from .evidence.claims import findings
 from .evidence.compare import against_baseline, compare, difference
 from .evidence.intervals import accuracy
 from .evidence.runs import Runs, stored
+from .evidence.witnesses import conclusions
 from .experiment.experiment import BASELINE, Experiment
 from .experiment.rows import ROWS, published
 from .scale import scale
@@ -28,6 +29,7 @@ __all__ = [
     "accuracy",
     "against_baseline",
     "compare",
+    "conclusions",
     "difference",
     "findings",
     "plot",

@@ -23,6 +23,7 @@ COLUMNS = [
     "messages",
     "failed",
     "stuck",
+    "may_stall",
     "trainable",
     "seconds",
 ]

@@ -30,7 +30,7 @@ def test_there_are_results() -> None:
     """The book has something to show, and no file that no command makes."""
     assert "table-uci" in FILES
     others = {path.stem for path in RESULTS[1].glob("*.json")} - set(FILES)
-    assert others <= {"leakage", "speed", "bench"}
+    assert others <= {"leakage", "speed", "bench", "coverage"}
 
 
 @each_study
@@ -54,7 +54,7 @@ def test_a_stored_result_is_whole(name: str) -> None:
     for row, runs in stored(name).items():
         S, wanted = len(set(runs.seeds)), 1 if runs.fixed else STUDIES[name].seeds_of(row)
         assert len(runs.seeds) == S, row
-        assert S + runs.failed == wanted, f"{name}, row {row}: make results goes on"
+        assert S + runs.failed >= wanted, f"{name}, row {row}: make results goes on"  # of other names perhaps more
         for field in ("right", "seen", "train", "val", "seconds", "losses"):
             assert len(getattr(runs, field)) == S, (row, field)
         assert runs.right.shape == runs.seen.shape

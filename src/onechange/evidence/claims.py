@@ -15,12 +15,13 @@ model of another size has others.
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ..support.signs import signed
 from .compare import Comparison, difference
-from .intervals import LEVEL
-from .runs import Runs
+from .runs import LEVEL, Runs
 
 Verdict = Literal["holds", "does not hold", "cannot be told", "not measured"]
 ANY = math.inf
@@ -51,6 +52,20 @@ class Part:
             return "holds"
         return "does not hold" if high <= self.low or low >= self.high else "cannot be told"
 
+    def p(self, c: Comparison) -> tuple[float, float]:
+        """Two p: that the difference does not lie where it must, and that it does.
+
+        The first is below 0.05 where its 95 % interval lies there, the second where the interval lies elsewhere.
+        """
+        d = c.difference
+        below, above = d.below(self.low / 100), 1 - d.below(self.high / 100)
+        return min(1.0, 2 * max(below, above)), min(1.0, 2 * (1 - max(below, above)))
+
+    def at(self, factor: float) -> Part:
+        """The same part where "far", "close" or "as good" is so many times as many points."""
+        low, high = (x * factor if x else x for x in (self.low, self.high))
+        return replace(self, low=low, high=high)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -62,20 +77,30 @@ class Claim:
         parts: what that says of differences. "Far" and "much" are read as five points or more, "as good" as no
             more than one point behind, "close" as within one point, "slightly worse" as less than five points,
             and "slightly better", near the top of the scale, as less than two.
+        control: whether it holds by construction, whatever is measured. It is counted apart.
     """
 
     name: str
     words: str
     parts: tuple[Part, ...]
+    control: bool = False
+
+    @property
+    def threshold(self) -> float | None:
+        """The points that a word of it was read as, if there is such a word; the largest where there are two."""
+        ends = [abs(x) for part in self.parts for x in (part.low, part.high)]
+        return max((x for x in ends if x and x != ANY), default=None)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim beside what was measured: the differences, with intervals that hold for all of them at once."""
+    """A claim beside what was measured: the differences, with intervals that hold for all of them at once, and the
+    parts that they are of, which are all of the claim's unless rows are missing."""
 
     claim: Claim
     verdict: Verdict
     comparisons: tuple[Comparison, ...]
+    parts: tuple[Part, ...] = ()
 
     def __str__(self) -> str:
         points = "; ".join(f"{c.change} against {c.base} {numbers(c)}" for c in self.comparisons)
@@ -86,7 +111,7 @@ class Finding:
 def numbers(c: Comparison) -> str:
     """A difference in points with its interval, in figures."""
     d = c.difference
-    return f"{100 * d.mean:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]".replace("-", "−")
+    return f"{signed(100 * d.mean)} [{signed(100 * d.low)}, {signed(100 * d.high)}]".replace("-", "−")
 
 
 CLAIMS = (
@@ -107,7 +132,7 @@ CLAIMS = (
           (Part("1", "14", 0, ANY), Part("1", "15", 0, ANY), Part("14", "15", 0, 2), Part("1", "16", 0, ANY),
            Part("16", "15", -1, 1))),
     Claim("no-causal-mask", "Training without the causal mask is slightly better.", (Part("1", "17", 0, 2),)),
-    Claim("ignored-label", "An ignored label changes nothing.", (Part("1", "18", 0, 0),)),
+    Claim("ignored-label", "An ignored label changes nothing.", (Part("1", "18", 0, 0),), control=True),
     Claim("pooling", "Averaging over all positions is better.", (Part("1", "19", 0, ANY),)),
 )  # fmt: skip
 """In the order in which they were published."""
@@ -119,13 +144,22 @@ def findings(rows: dict[str, Runs], clean: bool = False) -> dict[str, Finding]:
 
 
 def _finding(claim: Claim, rows: dict[str, Runs], clean: bool) -> Finding:
-    there = [part for part in claim.parts if part.base in rows and part.change in rows]
+    there = _there(claim, rows)
     found = [difference(rows[part.base], rows[part.change], clean) for part in there]
     level = 1 - (1 - LEVEL) / len(claim.parts)
     comparisons = tuple(replace(c, difference=c.difference.at(level)) for c in found)
-    verdicts = [part.verdict(c) for part, c in zip(there, comparisons, strict=True)]
+    return Finding(claim, judged(claim, there, comparisons), comparisons, tuple(there))
+
+
+def _there(claim: Claim, rows: Container[str]) -> list[Part]:
+    return [part for part in claim.parts if part.base in rows and part.change in rows]
+
+
+def judged(claim: Claim, parts: Sequence[Part], comparisons: Sequence[Comparison]) -> Verdict:
+    """What the parts that could be measured say of a claim together."""
+    verdicts = [part.verdict(c) for part, c in zip(parts, comparisons, strict=True)]
     if "does not hold" in verdicts:
-        return Finding(claim, "does not hold", comparisons)
-    if len(there) < len(claim.parts):
-        return Finding(claim, "not measured", comparisons)
-    return Finding(claim, "cannot be told" if "cannot be told" in verdicts else "holds", comparisons)
+        return "does not hold"
+    if len(parts) < len(claim.parts):
+        return "not measured"
+    return "cannot be told" if "cannot be told" in verdicts else "holds"

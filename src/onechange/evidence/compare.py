@@ -1,7 +1,9 @@
 """What may be concluded from two rows: paired differences, tests, corrections.
 
 Two rows are compared on the same seeds and the same messages, so what makes a message hard for both does
-not count against either. Intervals follow the model of :mod:`~onechange.evidence.intervals`.
+not count against either. Intervals follow the model of :mod:`~onechange.evidence.intervals`, with its part for
+runs that did not start. A verdict on rows of which every run started speaks of runs that start: a row of which
+five did and one in ten does not is taken for one that always does, and nothing in five runs can say otherwise.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ import numpy as np
 from ..experiment.experiment import Experiment
 from ..support.cache import root
 from ..support.errors import UsageError
-from .intervals import LEVEL, Estimate, estimate, over
-from .runs import Runs, runs_of
+from ..support.signs import signed
+from .intervals import Estimate, estimate, loss_of, over
+from .runs import LEVEL, Runs, runs_of
 
 DIFFER = "these two runs differ"
 POWER = 0.8
 SIZES = (0.005, 0.01, 0.02)
 """Differences, as fractions, for which it is said how many seeds they would take."""
 MOST_SEEDS = 10_000
+DRAWS = 9999
+FLOOR = 1 / (1 + DRAWS)
+"""The least p that a permutation test of ``DRAWS`` draws can say: nothing drawn was as extreme as what was seen."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Comparison:
         adjusted: ``p`` after Holm's (1979) correction for all comparisons made together.
         family: how many these were.
         single: whether two trained models are compared, one of each row: what holds for them need not for the rows.
+        stuck: of each of the two of which some runs did not start, how many, in words.
+        starting: the difference on the seeds with which both started, where some did not and two or more did.
     """
 
     base: str
@@ -49,6 +57,8 @@ class Comparison:
     adjusted: float
     family: int = 1
     single: bool = False
+    stuck: tuple[str, ...] = ()
+    starting: Estimate | None = None
 
     @property
     def shown(self) -> bool:
@@ -108,10 +118,27 @@ class Comparison:
 
     def __str__(self) -> str:
         d = self.difference
-        points = f"{100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        p = f"p = {self.adjusted:.2g}" + f" (Holm, {self.family} comparisons)" * (self.family > 1)
+        p = self.said_p + f" (Holm, {self.family} comparisons)" * (self.family > 1)
         seeds = "over messages, this seed" if self.single else f"{d.seeds} seed{'s' * (d.seeds != 1)}"
-        return f"{self.change} against {self.base}: {points}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
+        found = f"{_points(d)}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
+        stuck = list(self.stuck)
+        if self.starting is not None:
+            stuck.append(f"on the {self.starting.seeds} seeds with which both did: {_points(self.starting)}")
+        return f"{self.change} against {self.base}: {found}" + f" ({'; '.join(stuck)})" * bool(stuck)
+
+    @property
+    def said_p(self) -> str:
+        """``p = 0.012``; at the least that a permutation test of so many draws can say, ``p at most 0.0021``."""
+        return f"p {'at most' if self.at_floor else '='} {self.adjusted:.2g}"
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether ``p`` is the smallest that the permutation test can give, so that it is at most that."""
+        return self.p == FLOOR
+
+
+def _points(e: Estimate) -> str:
+    return f"{signed(100 * e.mean)} points [{signed(100 * e.low)}, {signed(100 * e.high)}]"
 
 
 def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
@@ -148,19 +175,25 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     one, other = paired(base, change)
     d = other.right.astype(float) - one.right  # (S, N)
     kept = one.kept(clean) & other.kept(clean)
-    found = over(d, kept, one)
-    if one.experiment.one_test_set or len(d) == 1:
-        d = d[:, kept.all(0)]
-        p = swap_test(d)
-    else:  # no message is answered by all models
-        p = found.p
+    losses = [*loss_of(other, kept), *(-loss for loss in loss_of(one, kept))]
+    found = over(d, kept, one, losses)
+    together = one.experiment.one_test_set or len(d) == 1  # else no message is answered by all models
+    p = swap_test(d[:, kept.all(0)]) if together else found.p
     if len(d) > 1:
         p = max(p, found.p)
     else:
-        wide = estimate(np.append(d, [[1.0, -1.0]], axis=1))
+        wide = estimate(np.append(d[:, kept.all(0)], [[1.0, -1.0]], axis=1))
         found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
     single = len(d) == 1 and not (base.fixed and change.fixed)
-    return Comparison(base.label, change.label, found, p, p, single=single)
+    words = tuple(f"{row.row}: {row.stuck}" for row in (one, other) if row.stuck)
+    both = began(one) & began(other)
+    starting = over(d[both], kept[both], one) if losses and both.sum() > 1 else None
+    return Comparison(base.label, change.label, found, p, p, single=single, stuck=words, starting=starting)
+
+
+def began(runs: Runs) -> np.ndarray:
+    """Which runs started, ``(S,)``; what has no seed has nothing to start."""
+    return np.ones(len(runs.seeds), bool) if runs.fixed else runs.started
 
 
 def compare(
@@ -196,7 +229,7 @@ def _names(base: Experiment | Runs, change: Experiment | Runs) -> tuple[str, str
     return words[0] or "the same", words[1] or "the same"
 
 
-def swap_test(d: np.ndarray, draws: int = 9999) -> float:
+def swap_test(d: np.ndarray, draws: int = DRAWS) -> float:
     """Two-sided p of the mean of ``d`` ``(S, N)`` if each message's answers were as likely the other way round.
 
     With one seed this is McNemar's (1947) exact test; with more, the seeds' mean difference on a message
@@ -224,11 +257,17 @@ def _signs(draws: int, n: int) -> np.ndarray:
 def holm(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The comparisons with ``adjusted`` for their number (Holm, 1979): how likely is *any* false finding?"""
     comparisons = list(comparisons)
-    adjusted, running = [0.0] * len(comparisons), 0.0
-    for rank, i in enumerate(sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)):
-        running = max(running, min(1.0, (len(comparisons) - rank) * comparisons[i].p))
-        adjusted[i] = running
+    adjusted = adjust([c.p for c in comparisons])
     return [replace(c, adjusted=p, family=len(adjusted)) for c, p in zip(comparisons, adjusted, strict=True)]
+
+
+def adjust(p: Sequence[float]) -> list[float]:
+    """Holm's correction of any p, in the order in which they are given."""
+    adjusted, running = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        running = max(running, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted
 
 
 def against_baseline(rows: dict[str, Runs], clean: bool = False, base: str = "1") -> dict[str, Comparison]:

@@ -8,20 +8,31 @@ which test messages each seed got right. It is written from the full records of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import betaincinv
 
 from ..experiment.experiment import Experiment
-from ..experiment.rows import NAMED, is_fixed, row_of
+from ..experiment.rows import NAMED, is_baseline, is_fixed, row_of
 from ..support.errors import UsageError, nearest
 from ..support.files import write_atomically
 from ..support.package import RESULTS
+
+LEVEL = 0.95
+
+
+def binomial_interval(k: int, n: int, level: float) -> tuple[float, float]:
+    """The interval of a share of which ``k`` of ``n`` were seen, fractions (Clopper and Pearson, 1934)."""
+    tail = (1 - level) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    return low, float(1 - betaincinv(n - k, k + 1, tail)) if k < n else 1.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,20 @@ class Runs:
         The rule was fixed beforehand: a run that did not start has come less than a fifth of the way from one
         answer for all messages, right on half of them, to every label right that is not wrong by design.
         """
+        if self.experiment.own_file:  # its classes are not two alike, and the rule says nothing of it
+            return np.ones(len(self.train), bool)
         possible = 1 - self.experiment.label_noise
         return self.train >= 0.5 + (possible - 0.5) / 5
+
+    @property
+    def may_stall(self) -> tuple[float, float]:
+        """Between which shares of further runs will not start, with 95 % confidence: ``(low, high)``, fractions.
+
+        NaN where the rule says nothing: of a baseline without a network, of a reader's own messages, of no run.
+        """
+        if is_baseline(self.row) or self.experiment.own_file or not self.seeds:
+            return math.nan, math.nan
+        return binomial_interval(int((~self.started).sum()), len(self.seeds), LEVEL)
 
     @property
     def stuck(self) -> str:
@@ -180,10 +203,41 @@ def _pack(runs: Runs) -> dict[str, Any]:
 def stored(name: str) -> dict[str, Runs]:
     """A study of the book by its name, such as ``"table-uci"``: row to :class:`Runs`.
 
+    One experiment has one set of runs, whatever names it has and whichever studies hold it: the one with most seeds,
+    of two alike the one of the published row. So ``rank-16`` has the runs of row 11, ``blocks-2`` those of row 4.
+
     Raises:
         UsageError: if there is none of that name.
     """
-    return {row: _unpack(row, line) for row, line in stored_json(name).items()}
+    study = stored_json(name)
+    best: dict[tuple, dict[str, Any]] = {}
+    for row, line in [*study.items(), *((row, line) for other in studies_here() for row, line in other.items())]:
+        same = _same(row, line)
+        if same not in best or _rank(row, line) > _rank(best[same]["row"], best[same]):
+            best[same] = line | {"row": row}
+    return {
+        row: replace(_unpack(row, best[_same(row, line)]), experiment=Experiment.recall(line["experiment"]))
+        for row, line in study.items()
+    }
+
+
+def _same(row: str, line: dict[str, Any]) -> tuple:
+    """What two rows share that are one experiment: all fields but the seed, the messages, the weights."""
+    e, made = line["experiment"] | {"seed": None}, line["made"]
+    if e["trainable_layers"] == "last_two_blocks":
+        e |= {"trainable_layers": "last_block", "trainable_blocks": 2}
+    method = row if is_baseline(row) else ""
+    return method, *(made.get(x) for x in ("messages_sha256", "weights_sha256", "precision")), tuple(sorted(e.items()))
+
+
+def _rank(row: str, line: dict[str, Any]) -> tuple[int, bool]:
+    return len(line["seeds"]), row.isdecimal()
+
+
+def studies_here() -> list[dict[str, Any]]:
+    """Every file of ``book/results`` that holds runs, as it is."""
+    files = (_read(path, path.stat().st_mtime_ns) for path in _files().values())
+    return [file for file in files if all(isinstance(line, dict) and "right" in line for line in file.values())]
 
 
 def stored_json(name: str) -> dict[str, Any]:
@@ -192,10 +246,20 @@ def stored_json(name: str) -> dict[str, Any]:
     Raises:
         UsageError: if there is none of that name.
     """
-    files = {path.stem: path for folder in RESULTS for path in sorted(folder.glob("*.json"))}
+    files = _files()
     if name not in files:
         raise UsageError(f"no results are stored as {name!r}{nearest(name, files)}: make results makes them")
-    return json.loads(files[name].read_text(encoding="utf-8"))
+    return dict(_read(files[name], files[name].stat().st_mtime_ns))
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for folder in RESULTS for path in sorted(folder.glob("*.json"))}
+
+
+@lru_cache(16)
+def _read(path: Path, changed: int) -> dict[str, Any]:
+    """A file, read once as long as it does not change."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _unpack(row: str, line: dict[str, Any]) -> Runs:

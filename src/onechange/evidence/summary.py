@@ -22,6 +22,8 @@ from .runs import runs_of, stored
 def summary(records: Sequence[dict[str, Any]], clean: bool = False) -> pd.DataFrame:
     """One line a row: accuracies in percent, the test's 95 % interval, time, size.
 
+    ``may_stall`` is the largest share of further runs, in percent, that may not start (``Runs.may_stall``).
+
     Runs that ended early are counted in ``failed`` and left out of the means. ``clean`` scores the test
     messages that do not stand in the training set alone.
     """
@@ -45,6 +47,7 @@ def summary(records: Sequence[dict[str, Any]], clean: bool = False) -> pd.DataFr
                 "messages": test.messages,
                 "failed": runs.failed,
                 "stuck": runs.stuck,
+                "may_stall": 100 * runs.may_stall[1],
                 "trainable": runs.n_trainable,
                 "seconds": runs.took if runs.seeds else math.nan,
             }
@@ -58,7 +61,9 @@ def render(frame: pd.DataFrame, style: str) -> str:
         return frame.to_csv(index=False).rstrip()
     if style == "json":
         return json.dumps(json.loads(frame.to_json(orient="records")), indent=1)
-    shown = frame.drop(columns=["low", "high", "messages", "stuck"] + ["failed"] * (not frame.failed.any()))
+    shown = frame.drop(
+        columns=["low", "high", "messages", "stuck", "may_stall"] + ["failed"] * (not frame.failed.any())
+    )
     interval = frame.low.map("{:.1f}".format) + "–" + frame.high.map("{:.1f}".format)
     shown.insert(list(shown.columns).index("test") + 1, "95 %", interval)
     for column in ("train", "val", "test", "sd"):
@@ -69,6 +74,11 @@ def render(frame: pd.DataFrame, style: str) -> str:
     alone = " (over messages alone where there is one seed)" * bool((frame.seeds == 1).any())
     caption = f"Accuracies in %; 95 % intervals over seeds and {few} test messages{alone}; sd is over seeds."
     caption += "".join(f" {row}: {words}." for row, words in zip(frame.row, frame.stuck, strict=True) if words)
+    began = frame[frame.may_stall.notna() & (frame.stuck == "")]
+    if len(began):
+        n, most = int(began.seeds.min()), float(began.may_stall.max())
+        did = f"all {n} did" if n > 1 else "the one did"
+        caption += f" They are of runs that start: where {did}, up to {most:.0f} % of further ones may not."
     if style == "text":
         left = {c: f"{{:<{shown[c].str.len().max()}}}".format for c in ("title", "model")}
         return f"{shown.to_string(index=False, formatters=left)}\n\n{caption}"

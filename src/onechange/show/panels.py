@@ -21,6 +21,7 @@ from ..classifier.reading import Reading
 from ..evidence.intervals import Estimate, accuracy
 from ..evidence.runs import runs_of
 from ..experiment.experiment import Experiment
+from ..support.signs import signed
 from ..training.result import Result
 from .plot import PALETTE
 
@@ -213,7 +214,7 @@ def _few(share: float) -> str:
 
 
 def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
+    return signed(points).replace("-", "−")
 
 
 def _tint(colour: str, percent: float) -> str:

@@ -2,6 +2,7 @@
 
 from .anatomy import anatomy, areas
 from .chart import INK, NARROW, PALETTE, WIDE, Chart, Layout
+from .conclusions import conclusions
 from .curves import accuracies, losses, traces
 from .lines import forest, pairs, strip
 from .opening import opening
@@ -20,6 +21,7 @@ __all__ = [
     "anatomy",
     "areas",
     "bands",
+    "conclusions",
     "cost",
     "differences",
     "forest",

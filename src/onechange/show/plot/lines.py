@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...support.signs import signed
 from .chart import INK, LINE, MINUS, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -104,6 +106,7 @@ def forest(
     xlabel: str = "difference in test accuracy",
     against: str = "the baseline",
     other: str = "published, one seed",
+    notes: Sequence[str] = (),
 ) -> Chart:
     """Differences with their intervals, and a line at zero.
 
@@ -114,22 +117,24 @@ def forest(
         xlabel: what the differences are of.
         against: what they are differences from.
         other: what ``published`` is, where that is something else.
+        notes: lines that stand above, below the key.
     """
     rows, words = [], []
     for record in frame.to_dict("records"):
         diff, low, high = (100 * float(record[name]) for name in ("diff", "low", "high"))
         published = 100 * float(record.get("published", math.nan))
-        text = f"{diff:+.1f} [{low:+.1f}, {high:+.1f}]".translate(MINUS)
+        text = f"{signed(diff)} [{signed(low)}, {signed(high)}]".translate(MINUS)
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
-        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {published:+.1f}".translate(MINUS)
+        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {signed(published)}".translate(MINUS)
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
         key = ["● shown after correction, with its 95% interval", "○ not shown"]
     if not all(math.isnan(row.published) for row in rows):
         key.append(f"◇ {other}")
-    alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
+    alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join([*words, *notes])}."
+    key += notes
     largest, full = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)
     says = f"{largest.mid:+.1f}".translate(MINUS)
     finding = f"The largest difference is that of “{largest.label}”, {says} points."

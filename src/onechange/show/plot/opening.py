@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...experiment.rows import TABLE, row_of
+from ...support.signs import signed
 from .chart import INK, MINUS, NARROW, PALETTE, Chart, Layout, new_axes, write
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Mark:
 
     @property
     def text(self) -> str:
-        return f"{self.mid:+.1f}".translate(MINUS)
+        return signed(self.mid).translate(MINUS)
 
 
 def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callouts: Mapping[str, str]) -> Chart:
@@ -76,7 +77,9 @@ def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callout
     groups = [(home, [m for m in marks if m.home == home]) for home in QUESTIONS]
     groups = [(home, found) for home, found in groups if found]
     said = [
-        f"{NAMES[m.row]}: {m.text} [{m.low:+.1f}, {m.high:+.1f}]{'' if m.shown else ', not shown'}".translate(MINUS)
+        f"{NAMES[m.row]}: {m.text} [{signed(m.low)}, {signed(m.high)}]{'' if m.shown else ', not shown'}".translate(
+            MINUS
+        )
         for _, found in groups
         for m in found
     ]

@@ -24,7 +24,8 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
     """Test accuracy of rows: a dot a seed, the mean and its 95 % interval over seeds and messages.
 
     Args:
-        runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them.
+        runs: rows; a line stands at the mean of the baseline, or of the first where that is not among them. How many
+            runs of which row did not start stands above.
         clean: without the test messages that stand in the training set.
     """
     from ...evidence.intervals import accuracy
@@ -37,11 +38,18 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
         found.append(Line(called(row.label), 100 * e.mean, 100 * e.low, 100 * e.high, text, dots))
     zero = next((line.mid for line, row in zip(found, runs, strict=True) if row.row == "1"), found[0].mid)
     words = "; ".join(f"{line.label}: {line.text}" for line in found)
+    stuck = stuck_of(runs)
+    words = "; ".join([words, *stuck])
     alt = f"Test accuracy by row, one dot a seed, with 95% intervals over seeds and messages. {words}."
     best, worst = (pick(found, key=lambda line: line.mid) for pick in (max, min))
     finding = f"The highest mean has “{best.label}” with {best.text}, the lowest “{worst.label}” with {worst.text}."
     key = ["pale: one seed each; full: their mean, with its 95% interval"] if any(line.dots for line in found) else []
-    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", key), alt, finding)
+    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", key + stuck), alt, finding)
+
+
+def stuck_of(runs: Sequence[Runs]) -> list[str]:
+    """Of each row of which some runs did not start how many, in words."""
+    return [f"{row.row}: {row.stuck}" for row in runs if row.stuck]
 
 
 def called(label: str) -> str:
@@ -76,8 +84,9 @@ def differences(
         records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
     against = bases.pop() if len(bases) == 1 else "what each is set beside"
+    stuck = list(dict.fromkeys(words for c in comparisons.values() for words in c.stuck))
     named = {"other": other} if other else {}
-    return forest(pd.DataFrame(records), against=against, **named)
+    return forest(pd.DataFrame(records), against=against, notes=stuck, **named)
 
 
 def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
@@ -140,13 +149,16 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
     found = [accuracy(points[value], clean) for value in values]
     mid, low, high = (100 * np.array([getattr(e, name) for e in found]) for name in ("mean", "low", "high"))
     words = "; ".join(f"{v:g}: {m:.1f}% [{a:.1f}, {b:.1f}]" for v, m, a, b in zip(values, mid, low, high, strict=True))
-    alt = f"Test accuracy against {xlabel}, with 95% intervals. {words}."
+    stuck = stuck_of([points[value] for value in values])
+    alt = f"Test accuracy against {xlabel}, with 95% intervals. {'; '.join([words, *stuck])}."
     top, foot = int(mid.argmax()), int(mid.argmin())
     high_low = (f"at {xlabel} {values[i]:g}, {mid[i]:.1f}%" for i in (top, foot))
     finding = f"The mean is highest {', and lowest '.join(high_low)}."
 
     def draw(layout: Layout) -> Figure:
-        figure, axes = new_axes(layout, left=46, right=20, top=28, bottom=46, height=layout.plot)
+        figure, axes = new_axes(layout, left=46, right=20, top=28 + LINE * len(stuck), bottom=46, height=layout.plot)
+        for i, says in enumerate(stuck):
+            write(axes, -46, 12 + LINE * (len(stuck) - i), says, size=12, alpha=0.8)
         axes.plot(values, mid, color=PALETTE["change"], linewidth=1.2, alpha=0.5)
         axes.vlines(values, low, high, color=PALETTE["change"], linewidth=2, gid="bars")
         axes.plot(values, mid, "o", color=PALETTE["change"], markersize=6, gid="mid")
