@@ -15,6 +15,7 @@ from onechange.experiment.rows import TABLE, row_of
 from onechange.show.plot.chart import NARROW, WIDE
 from onechange.show.plot.opening import NAMES, QUESTIONS
 from onechange.show.publish import publish
+from onechange.support.signs import signed
 
 ROWS = oc.stored("table-uci")
 AGAINST = oc.against_baseline(ROWS)
@@ -25,7 +26,7 @@ def test_every_row_is_in_it_with_its_number_and_leads_to_its_chapter() -> None:
     for row, c in AGAINST.items():
         ((x, _),) = drawn(CHART, f"{row}-mid")
         assert x == pytest.approx(100 * c.difference.mean)
-        assert f"{NAMES[row]}: {100 * c.difference.mean:+.1f}".replace("-", "−") in CHART.alt
+        assert f"{NAMES[row]}: {signed(100 * c.difference.mean)}".replace("-", "−") in CHART.alt
     for layout in (WIDE, NARROW):
         root = ElementTree.fromstring(CHART.svg(layout))
         leads = [a.get("{http://www.w3.org/1999/xlink}href") for a in root.iter("{http://www.w3.org/2000/svg}a")]

@@ -63,6 +63,11 @@ class Mark:
     def text(self) -> str:
         return signed(self.mid).translate(MINUS)
 
+    @property
+    def words(self) -> str:
+        interval = f"[{signed(self.low)}, {signed(self.high)}]".translate(MINUS)
+        return f"{self.text} {interval}{'' if self.shown else ', not shown'}"
+
 
 def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callouts: Mapping[str, str]) -> Chart:
     """Every row's difference from the baseline, by the question it asks; a name leads to its chapter.
