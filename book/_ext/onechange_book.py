@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
 
+from pybtex.plugin import register_plugin
+from pybtex.richtext import Text
+from pybtex.style.formatting.plain import Style as Plain
+from pybtex.style.labels import BaseLabelStyle
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 SUMMARY = "What matters when you finetune a GPT: one baseline, eighteen changes, and how sure we can be."
+
+
+class AuthorYear(BaseLabelStyle):
+    """Labels of the list of references in the form in which the text cites them: Hu et al., 2022."""
+
+    def format_labels(self, sorted_entries: list[Any]) -> Iterator[str]:
+        for entry in sorted_entries:
+            names = [str(Text.from_latex(" ".join(person.last_names))) for person in entry.persons["author"]]
+            who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+            yield f"{who}, {entry.fields['year']}"
+
+
+class References(Plain):
+    """The plain style, by author and year."""
+
+    default_label_style = AuthorYear
 
 
 def site(config: Config) -> str:
@@ -69,6 +90,7 @@ def docstring(app: Sphinx, what: str, name: str, obj: object, options: object, l
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    register_plugin("pybtex.style.formatting", "author_year", References)
     app.connect("config-inited", configure, priority=900)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("html-page-context", page, priority=900)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ...experiment.rows import NAMED, TABLE
 from ...support.errors import UsageError
@@ -216,7 +217,9 @@ def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
         axes.spines["left"].set_visible(False)
         axes.minorticks_off()
         axes.tick_params(length=0, pad=6)
-        axes.xaxis.set_major_formatter("{x:,.0f}" if by == "n_trainable" else "{x:g}")
+        few = max(price.values()) < 100 * min(price.values())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))  # never one tick alone
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x:,g}")
         axes.set_xlabel(what, loc="left", labelpad=5, alpha=0.75)
         write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
         return figure
