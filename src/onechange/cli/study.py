@@ -160,6 +160,36 @@ class Compare(Study):
 
 
 @dataclass
+class Verify(Computes):
+    """Run rows of a stored study again, here, and say what agrees: answers, losses and accuracies, and to which digit.
+
+    Says on which processors the stored runs were made and these are. Status 1 if an answer differs: another
+    processor or another PyTorch may round otherwise.
+    """
+
+    study: Annotated[str, tyro.conf.Positional] = "table-uci"
+    """A study of the book, such as table-uci."""
+    rows: str = "1"
+    """Which rows, such as 1,16."""
+    seeds: int = 1
+    """How many seeds, from the first that is stored."""
+    out: Path = Path("onechange-verify")
+    """The folder in which the runs made here are kept; what is there is not made again."""
+
+    def __call__(self) -> int:
+        from ..evidence.study import Store
+        from ..evidence.verify import verify
+        from ..experiment.rows import parse_rows
+
+        found = verify(
+            self.study, parse_rows(self.rows), self.seeds, Store(self.out),
+            device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
+        )  # fmt: skip
+        print(found)
+        return 0 if found.same else 1
+
+
+@dataclass
 class Show(Prints):
     """Print the table of the runs kept in a folder."""
 

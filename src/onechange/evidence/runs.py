@@ -211,7 +211,8 @@ def stored(name: str) -> dict[str, Runs]:
     """
     study = stored_json(name)
     best: dict[tuple, dict[str, Any]] = {}
-    for row, line in [*study.items(), *((row, line) for other in studies_here() for row, line in other.items())]:
+    others = [item for other in studies_here().values() for item in other.items()]
+    for row, line in [*study.items(), *others]:
         same = _same(row, line)
         if same not in best or _rank(row, line) > _rank(best[same]["row"], best[same]):
             best[same] = line | {"row": row}
@@ -234,10 +235,19 @@ def _rank(row: str, line: dict[str, Any]) -> tuple[int, bool]:
     return len(line["seeds"]), row.isdecimal()
 
 
-def studies_here() -> list[dict[str, Any]]:
-    """Every file of ``book/results`` that holds runs, as it is."""
-    files = (_read(path, path.stat().st_mtime_ns) for path in _files().values())
-    return [file for file in files if all(isinstance(line, dict) and "right" in line for line in file.values())]
+def studies_here() -> dict[str, dict[str, Any]]:
+    """Every file of ``book/results`` that holds runs, as it is, by its name."""
+    files = {name: _read(path, path.stat().st_mtime_ns) for name, path in _files().items()}
+    return {
+        name: file
+        for name, file in files.items()
+        if all(isinstance(line, dict) and "right" in line for line in file.values())
+    }
+
+
+def study_names() -> list[str]:
+    """The studies that are stored."""
+    return list(studies_here())
 
 
 def stored_json(name: str) -> dict[str, Any]:

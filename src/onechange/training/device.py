@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -27,6 +29,17 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {name!r} is not here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def processor(device: torch.device) -> str:
+    """The processor's name and, of a CPU, the instructions that PyTorch uses of it: ``AMD EPYC 7B13, AVX2``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):  # Linux alone has this file, and some kinds no name in it
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -15,6 +15,7 @@ import torch
 from ..experiment.experiment import Experiment
 from ..support import package
 from ..support.errors import UsageError, nearest
+from .device import processor
 
 
 @dataclass
@@ -225,13 +226,12 @@ def finite(value: Any) -> Any:
 
 def environment(device: torch.device, precision: str, weights: str, messages: str) -> dict[str, Any]:
     """Versions, device and hashes: what a stored number depends on besides the experiment."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "onechange": package.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(device),
-        "device_name": name,
+        "device_name": processor(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "weights_sha256": weights,
