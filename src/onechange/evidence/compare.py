@@ -148,19 +148,19 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     one, other = paired(base, change)
     d = other.right.astype(float) - one.right  # (S, N)
     kept = one.kept(clean) & other.kept(clean)
-    found = over(d, kept, one)
-    if one.experiment.one_test_set or len(d) == 1:
-        d = d[:, kept.all(0)]
-        p = swap_test(d)
-    else:  # no message is answered by all models
-        p = found.p
-    if len(d) > 1:
-        p = max(p, found.p)
+    if len(d) == 1:
+        found, p = of_one(d[0, kept[0]])
     else:
-        wide = estimate(np.append(d, [[1.0, -1.0]], axis=1))
-        found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
+        found = over(d, kept, one)  # by splits, no message is answered by all models
+        p = max(swap_test(d[:, kept.all(0)]), found.p) if one.experiment.one_test_set else found.p
     single = len(d) == 1 and not (base.fixed and change.fixed)
     return Comparison(base.label, change.label, found, p, p, single=single)
+
+
+def of_one(d: np.ndarray) -> tuple[Estimate, float]:
+    """The mean of one seed's differences ``(N,)``, each -1, 0 or 1, with Bonett and Price's interval and McNemar's p."""
+    wide = estimate(np.append(d, [1.0, -1.0])[None])
+    return replace(estimate(d[None]), se=wide.se, df=wide.df).at(LEVEL), swap_test(d[None])
 
 
 def compare(
@@ -224,11 +224,17 @@ def _signs(draws: int, n: int) -> np.ndarray:
 def holm(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The comparisons with ``adjusted`` for their number (Holm, 1979): how likely is *any* false finding?"""
     comparisons = list(comparisons)
-    adjusted, running = [0.0] * len(comparisons), 0.0
-    for rank, i in enumerate(sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)):
-        running = max(running, min(1.0, (len(comparisons) - rank) * comparisons[i].p))
-        adjusted[i] = running
+    adjusted = corrected([c.p for c in comparisons])
     return [replace(c, adjusted=p, family=len(adjusted)) for c, p in zip(comparisons, adjusted, strict=True)]
+
+
+def corrected(ps: Sequence[float]) -> list[float]:
+    """Every p after Holm's correction for their number, in their order."""
+    adjusted, running = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = running
+    return adjusted
 
 
 def against_baseline(rows: dict[str, Runs], clean: bool = False, base: str = "1") -> dict[str, Comparison]:

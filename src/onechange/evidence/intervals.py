@@ -128,3 +128,10 @@ def accuracy(runs: Runs, clean: bool = False) -> Estimate:
     added = np.concatenate([right, np.tile([0.0, 0.0, 1.0, 1.0], (S, 1))], axis=1)
     wide = over(added, np.concatenate([kept, np.ones((S, 4), bool)], axis=1), runs)
     return replace(over(right, kept, runs), low=max(0.0, wide.low), high=min(1.0, wide.high))
+
+
+def proportion(right: np.ndarray) -> Estimate:
+    """The share of right answers of one model, ``(N,)`` booleans, with the interval of :func:`accuracy`."""
+    x = np.asarray(right, float)[None]
+    wide = estimate(np.append(x, [[0.0, 0.0, 1.0, 1.0]], axis=1))
+    return replace(estimate(x), low=max(0.0, wide.low), high=min(1.0, wide.high))
