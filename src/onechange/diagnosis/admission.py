@@ -73,9 +73,7 @@ def ours(name: str, c: Classifier, trained: dict[str, Any]) -> Patient:
     read = read or ("its own last token" if reader.own_end else "the last position, padding or not")
     shape = "not padded" if length is None else f"padded {'before' if reader.left else 'behind'} to {length} tokens"
     said = f"a model of this package, classes {', '.join(c.classes)}: a message is {shape}, and read at {read}"
-    return Patient(
-        name, (said,), c.model, c.tokenizer, c.classes, reader, length, c.tokenizer.end, trained=trained
-    )
+    return Patient(name, (said,), c.model, c.tokenizer, c.classes, reader, length, c.tokenizer.end, trained=trained)
 
 
 def foreign(path: Path, length: int | None) -> Patient:
@@ -99,7 +97,9 @@ def with_head(model: GPT, stored: Stored, name: str) -> GPT:
     weight = stored.tensor(name)
     bias = name.removesuffix("weight") + "bias"
     if weight.size(1) != model.config.emb_dim:
-        raise UsageError(f"{stored.path}: {name} has shape {tuple(weight.shape)}, the model's width is {model.config.emb_dim}")
+        raise UsageError(
+            f"{stored.path}: {name} has shape {tuple(weight.shape)}, the model's width is {model.config.emb_dim}"
+        )
     with torch.device("meta"):
         head = nn.Linear(weight.size(1), weight.size(0))
     bias_of = stored.tensor(bias) if bias in stored.shapes else torch.zeros(weight.size(0))
@@ -119,11 +119,9 @@ def of_book(path: Path, model: GPT, tokenizer: Tokenizer, length: int | None) ->
     reader = Reader(average=False, first=False, own_end=False, causal=True, unpadded=False)
     said = "a checkpoint of the source book's: the last position is read, padding or not"
     T = length or min(BOOKS_LENGTH, model.config.context_length)
-    if T > model.config.context_length:
+    if model.config.context_length < T:
         raise UsageError(f"length {T} is more than the model's context, {model.config.context_length}")
-    return Patient(
-        str(path), (said,), model, tokenizer, numbers(model), reader, T, tokenizer.end, named=False
-    )
+    return Patient(str(path), (said,), model, tokenizer, numbers(model), reader, T, tokenizer.end, named=False)
 
 
 def of_transformers(path: Path, model: GPT, checkpoint: Checkpoint, config: dict[str, Any]) -> Patient:
@@ -145,7 +143,6 @@ def of_transformers(path: Path, model: GPT, checkpoint: Checkpoint, config: dict
     if stop is not None and fill != stop:
         said.append(f"its tokenizer pads with {fill}, which is not that token: padding is read")
     reader = Reader(average=False, first=False, own_end=True, causal=True, unpadded=True)
-    from dataclasses import replace
 
     return Patient(
         str(path), tuple(said), model, replace(tokenizer, encode=encode), classes, reader, None, fill, stop,

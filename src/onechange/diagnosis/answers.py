@@ -9,14 +9,15 @@ from ..classifier.reading import show
 from ..data.messages import Messages, seen_in_training
 from ..evidence.compare import of_one
 from ..evidence.intervals import proportion
-from .findings import ALARM, Check, Finding, counted, fact, percent, say
-from .messages import Counting, half, points
+from .findings import ALARM, Check, Finding, Level, counted, fact, percent, say
+from .messages import Counting, half, interval, points
 from .patient import Patient
 from .position import BUDGET
 
 DRAWS = 999
 BINS = 10
 ERRORS = 8  # messages that are taken apart, at most
+LEARNED = 200  # training messages that a model which answers badly is asked
 PIECES = 64  # tokens of one that are left out in turn, at most
 
 
@@ -40,9 +41,10 @@ def learned(patient: Patient, p: np.ndarray, messages: Messages, counting: Count
 
     def beats(shown: bool) -> Finding:
         fine = shown and over.mean > 0
+        title = f"It is right on {say(proportion(right))}"
         return Finding(
             "accuracy", "well" if fine else "act",
-            f"It is right on {say(proportion(right))}" + ("" if fine else ", which is not shown to be better than one answer for all"),
+            title if fine else f"{title}, which is not shown to be better than one answer for all",
             f"{counted(len(labels), 'test message')}, asked as its own program asks it",
             f"interval over messages; {points(over)} against always the largest class, paired (McNemar)",
             "" if fine else f"It has not learned to tell them apart. {_training(patient, messages)}",
@@ -54,15 +56,15 @@ def learned(patient: Patient, p: np.ndarray, messages: Messages, counting: Count
 
 def _training(patient: Patient, messages: Messages) -> str:
     """What its own training messages say about why."""
-    own = messages.train[:200]
-    right = patient.answers(patient.rows(list(own.text))).argmax(1) == own.label
-    n = f"Of {len(own)} training messages it is right on {say(proportion(right.to_numpy()))}"
-    base = max(np.bincount(own.label)) / len(own)
     from scipy.stats import binomtest
 
-    if binomtest(int(right.sum()), len(own), base, alternative="greater").pvalue >= ALARM:
-        return f"{n}: it has not learned those either. Try another learning rate, a third of it first; row 3 is a reason too."
-    return f"{n}: it has learned them by heart. Give it more messages, or train fewer layers."
+    own = messages.train[:LEARNED]
+    right = patient.answers(patient.rows(list(own.text))).argmax(1) == own.label.to_numpy()
+    said = f"Of {len(own)} training messages it is right on {say(proportion(right))}"
+    largest = float(np.bincount(own.label).max() / len(own))
+    if binomtest(int(right.sum()), len(own), largest, alternative="greater").pvalue >= ALARM:
+        return f"{said}: it has not learned those either. Try another learning rate, a third of it first."
+    return f"{said}: it knows those. Give it more messages, or train fewer layers."
 
 
 def one_class(patient: Patient, answers: np.ndarray, labels: np.ndarray) -> Check:
@@ -75,11 +77,11 @@ def one_class(patient: Patient, answers: np.ndarray, labels: np.ndarray) -> Chec
     single = int((given > 0).sum()) == 1
 
     def finding(shown: bool) -> Finding:
-        level = "act" if missed and shown else "know" if missed else "well"
+        level: Level = "act" if missed and shown else "know" if missed else "well"
         always = f"It answers {patient.classes[int(given.argmax())]} always"
         title = "Every class is answered" if not missed else always if single else f"It never answers {names}"
         shares = ", ".join(f"{name} {given[k]} (there are {there[k]})" for k, name in enumerate(patient.classes))
-        do = "Look at the learning rate first (a third of it), then at the classes' shares in training, then at which token is read."
+        do = "Look at the learning rate (try a third of it), then at the classes' shares, then at which token is read."
         return Finding(
             "one_class", level, title, f"counted: {shares}",
             "how often chance would hide a class that is found every other time",
@@ -99,9 +101,10 @@ def swapped(right: np.ndarray, labels: np.ndarray, patient: Patient) -> Check:
         worse = binomtest(int(right.sum()), n, smaller, alternative="less").pvalue
 
     def finding(shown: bool) -> Finding:
+        other = f"The classes bear each other's names: the other way round it is right on {percent(1 - right.mean())}"
         return Finding(
             "names", "act" if shown else "well",
-            f"The classes are called by each other's names: the other way round it is right on {percent(1 - right.mean())}" if shown else "The classes have the names that the labels have",
+            other if shown else "The classes have the names that the labels have",
             "right answers, against always the smaller class", "exact binomial test",
             "Turn the classes' names round (id2label), or the labels." if shown else "", "data",
         )  # fmt: skip
@@ -114,19 +117,22 @@ def by_class(patient: Patient, p: np.ndarray, labels: np.ndarray) -> tuple[Check
     answers, rows = p.argmax(1), []
     for k, name in enumerate(patient.classes):
         own, given = labels == k, answers == k
-        recall = proportion(given[own]) if own.sum() > 1 else None
-        precision = proportion(own[given]) if given.sum() > 1 else None
-        wide = [(x.mean, x.low, x.high) if x else (np.nan,) * 3 for x in (precision, recall)]
-        rows.append((name, int(own.sum()), int(given.sum()), *wide[0], *wide[1], int((given & ~own).sum())))
+        recall = interval(given[own]) if own.sum() > 1 else (np.nan,) * 3
+        precision = interval(own[given]) if given.sum() > 1 else (np.nan,) * 3
+        rows.append((name, int(own.sum()), int(given.sum()), *precision, *recall, int((given & ~own).sum())))
     columns = ["class", "messages", "answered", "precision", "precision_low", "precision_high"]
     columns += ["recall", "recall_low", "recall_high", "false_alarms"]
     frame = pd.DataFrame(rows, columns=columns)
-    worst = frame.loc[frame.recall.idxmin()]
+    worst = frame.iloc[int(np.nanargmin(frame.recall.to_numpy()))]
+    each = [
+        f"{row['class']}: found {percent(row.recall)}, {row.false_alarms} false alarms" for _, row in frame.iterrows()
+    ]
     found = Finding(
         "classes", "well",
-        "; ".join(f"{row['class']}: found {percent(row.recall)}, {row.false_alarms} false alarms" for _, row in frame.iterrows()),
+        "; ".join(each),
         f"{counted(len(labels), 'test message')}; found is recall",
-        f"the least sure recall is that of {worst['class']}, {percent(worst.recall)} [{100 * worst.recall_low:.1f}, {100 * worst.recall_high:.1f}]",
+        f"the least sure recall is that of {worst['class']}, {percent(worst.recall)} "
+        f"[{100 * worst.recall_low:.1f}, {100 * worst.recall_high:.1f}]",
         "", "baseline",
     )  # fmt: skip
     return fact(found), frame
@@ -148,27 +154,28 @@ def calibration(p: np.ndarray, labels: np.ndarray) -> tuple[Check, pd.DataFrame]
     drawn = [error(rng.random(len(sure)) < sure) for _ in range(DRAWS)]
     p_value = (1 + sum(d >= ece for d in drawn)) / (1 + DRAWS)
     frame = pd.DataFrame(
-        [(sure[b].mean(), *_three(right[b]), len(b)) for b in bins], columns=["said", "right", "low", "high", "messages"]
+        [(sure[b].mean(), *interval(right[b]), len(b)) for b in bins],
+        columns=["said", "right", "low", "high", "messages"],
     )
     over = float(sure.mean() - right.mean())
 
     def finding(shown: bool) -> Finding:
-        way = "surer than it is right" if over > 0 else "less sure than it is right"
+        way = (
+            f"It is {'surer' if over > 0 else 'less sure'} than it is right"
+            if shown
+            else "Its probabilities are not shown to be off"
+        )
         return Finding(
             "calibration", "know" if shown else "well",
-            f"It is {way}: says {percent(sure.mean())} on average, is right on {percent(right.mean())}" if shown else f"Its probabilities are not shown to be off (says {percent(sure.mean())}, is right on {percent(right.mean())})",
+            f"{way}: it says {percent(sure.mean())} on average, and is right on {percent(right.mean())}",
             f"expected calibration error {percent(ece)} in {len(bins)} bins of equally many messages",
-            f"beside {DRAWS} sets of labels drawn from its own probabilities, which give {percent(float(np.mean(drawn)))} on average",
-            "Divide the logits by one number, chosen on the validation part (temperature scaling), before you set a threshold." if shown else "",
+            f"beside {DRAWS} sets of labels drawn from its own probabilities, which give "
+            f"{percent(float(np.mean(drawn)))} on average",
+            "Scale its logits on the validation part (temperature) before you set a threshold." if shown else "",
             "baseline", values={"ece": ece, "over": over},
         )  # fmt: skip
 
     return Check(finding, p_value), frame
-
-
-def _three(right: np.ndarray) -> tuple[float, float, float]:
-    found = proportion(right)
-    return found.mean, found.low, found.high
 
 
 def against_counting(p: np.ndarray, messages: Messages, counting: Counting) -> Check:
@@ -177,14 +184,14 @@ def against_counting(p: np.ndarray, messages: Messages, counting: Counting) -> C
     d, p_value = of_one(right.astype(float) - counting.characters)
 
     def finding(shown: bool) -> Finding:
-        level = "well" if shown and d.mean > 0 else "know"
+        level: Level = "well" if shown and d.mean > 0 else "know"
         title = "It is better than counting characters" if d.mean > 0 else "Counting characters is better than it"
         title = title if shown else "It is not shown to be better than counting characters"
         return Finding(
             "counted", level, f"{title}: {points(d)}",
             "the same test messages, paired (McNemar); logistic regression on runs of characters",
             "over messages, for this one model; interval of Bonett and Price",
-            "For these messages the counter is the cheaper classifier; a larger model, or more layers, may change that." if level == "know" else "",
+            "" if level == "well" else "Count, or take a larger model or more layers: see which is worth its price.",
             "data", values={"points": d.mean},
         )  # fmt: skip
 
@@ -203,11 +210,12 @@ def on_new(p: np.ndarray, messages: Messages) -> Check | None:
 
     def finding(shown: bool) -> Finding:
         more = right[~new].mean() > right[new].mean()
-        level = "act" if (shown and more) or (~new).mean() > half(right) else "know"
+        level: Level = "act" if (shown and more) or (~new).mean() > half(right) else "know"
         return Finding(
             "new", level,
-            f"On messages that are new to it it is right on {say(proportion(right[new]))}; with its own training messages among them {percent(right.mean())}",
-            f"{(~new).sum()} of {len(new)} test messages stand in the training part, of these it is right on {percent(right[~new].mean())}",
+            f"On new messages it is right on {say(proportion(right[new]))}, on all {percent(right.mean())}",
+            f"{(~new).sum()} of {len(new)} test messages stand in the training part, of these it is right on "
+            f"{percent(right[~new].mean())}",
             "Fisher's exact test of new against seen messages",
             "Report the score on new messages, and split again without copies.", "data",
             values={"new": float(right[new].mean()), "all": float(right.mean())},
@@ -222,8 +230,8 @@ def in_errors(patient: Patient, p: np.ndarray, messages: Messages) -> tuple[Chec
     wrong = np.flatnonzero(answers != labels)
     limit, T = patient.length or patient.context, patient.length or 40
     most = int(np.clip(BUDGET / patient.cost / T / 30, 1, ERRORS))
-    surest = [i for i in wrong[np.argsort(-p[wrong].max(1), kind="stable")]][:most]
-    if not len(surest):
+    surest = wrong[np.argsort(-p[wrong].max(1), kind="stable")][:most]
+    if len(surest) == 0:
         return None
     rows = []
     for i in surest:
@@ -239,8 +247,9 @@ def in_errors(patient: Patient, p: np.ndarray, messages: Messages) -> tuple[Chec
         rows.append((*names, float(p[i].max()), ", ".join(words), text))
     frame = pd.DataFrame(rows, columns=["label", "answer", "probability", "tokens", "text"])
     found = Finding(
-        "errors", "well", f"It is wrong on {counted(len(wrong), 'test message')}; the surest of them: {_sentence(rows[0])}",
-        f"in the {len(rows)} surest errors each token left out in turn (occlusion): those whose absence lowers the wrong answer most",
+        "errors", "well",
+        f"It is wrong on {counted(len(wrong), 'test message')}; the surest of them: {_sentence(rows[0])}",
+        f"in the {len(rows)} surest errors each token was left out in turn (occlusion): those that matter most",
         "as far as one token alone decides; several together may hide each other", "", "baseline",
     )  # fmt: skip
     return fact(found), frame

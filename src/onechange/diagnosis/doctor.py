@@ -118,8 +118,9 @@ def look_at_messages(file: File, messages: Messages, patient: Patient | None, pr
         if name in counting.all:
             file.checks.append(of_messages.shortcut(key, name, counting.all[name], counting))
     file.checks.append(power(len(messages.test), half(counting.characters)))
-    context, padded = (patient.context, patient.length is not None) if patient else (CONTEXT, True)
-    file.checks.append(of_messages.lengths(messages, tokenizer, patient and patient.length, context, padded))
+    context, length = (patient.context, patient.length) if patient else (CONTEXT, None)
+    padded = patient is None or length is not None
+    file.checks.append(of_messages.lengths(messages, tokenizer, length, context, padded))
     file.frames["scores"] = counting.frame
     if len(messages.classes) == 2:
         sizes = np.array([len(tokenizer.encode(text)) for text in messages.train.text])

@@ -15,7 +15,7 @@ from ..evidence.compare import of_one
 from ..evidence.intervals import Estimate, proportion
 from ..gpt.tokenizer import Tokenizer
 from ..support.progress import progress_bar
-from .findings import ALARM, Check, Finding, counted, fact, one_of, percent, say
+from .findings import ALARM, Check, Finding, Level, counted, fact, one_of, percent, say
 
 FEWEST = 6
 """Test messages of a class: with fewer, even all of them right is no better than a coin (2 x 0.5^5 = 0.06)."""
@@ -119,11 +119,14 @@ def balance(messages: Messages) -> Check:
     least, name = int(tested[few]), messages.classes[int(counts.argmax())]
 
     def finding(shown: bool) -> Finding:
-        level, do = ("know", "Set every accuracy beside this one, and look at each class's recall.") if shown else ("well", "")
-        title = f"Always answering {name}, the largest class, is right on {percent(tested[counts.argmax()] / tested.sum())}"
+        right = percent(tested[counts.argmax()] / tested.sum())
+        level: Level = "know" if shown else "well"
+        title = f"Always answering {name}, the largest class, is right on {right}"
+        do = "Set every accuracy beside this one, and look at each class's recall." if shown else ""
         if least < FEWEST:
-            level, title = "act", f"{messages.classes[few]} has {counted(least, 'test message')}: nothing can be shown of it"
-            do = f"Collect at least {FEWEST - least} more of {messages.classes[few]} for the test part, or join it to another class."
+            level, rare = "act", messages.classes[few]
+            title = f"{rare} has {counted(least, 'test message')}: nothing can be shown of it"
+            do = f"Collect {FEWEST - least} more of {rare} for the test part, or join it to another class."
         return Finding(
             "balance", level, title,
             f"counted; {messages.classes[few]} has fewest test messages, {least}",
@@ -142,7 +145,7 @@ def shortcut(key: str, name: str, right: np.ndarray, counting: Counting) -> Chec
 
     def finding(shown: bool) -> Finding:
         shown = shown and better
-        level = "well" if not shown else "know" if reading < ALARM and more.mean > 0 else "act"
+        level: Level = "well" if not shown else "know" if reading < ALARM and more.mean > 0 else "act"
         does = {
             "well": "is not shown to tell the classes apart",
             "know": f"tells the classes apart on {say(proportion(right))} of the test messages",
@@ -151,7 +154,7 @@ def shortcut(key: str, name: str, right: np.ndarray, counting: Counting) -> Chec
         do = {
             "well": "",
             "know": "Show beside every score what this rule scores.",
-            "act": "A model that learns this rule looks finished. Look how the messages were collected, and take the sign away or match the classes in it.",
+            "act": "Look how the messages were collected; take the sign away, or match the classes in it.",
         }[level]
         return Finding(
             key, level, f"{name[0].upper()}{name[1:]} {does}",
@@ -176,20 +179,24 @@ def signal(counting: Counting) -> Check:
 
     def finding(shown: bool) -> Finding:
         shown = shown and over.mean > 0
-        level, do = "well", ""
+        level: Level = "well"
+        do = ""
         title = f"Counted characters are right on {say(proportion(right))}, counted words on {words}"
         if not shown:
             level, title = "act", "Nothing that was counted tells the classes apart"
-            do = "Read twenty messages with their labels hidden. If you cannot tell either, the labels are wrong or shuffled; if you can, there are too few messages."
+            do = (
+                "Read twenty messages with their labels hidden. If you cannot tell either, the labels are wrong "
+                "or shuffled; if you can, there are too few messages."
+            )
         elif errors < FEWEST:
             level = "know"
-            title = f"Counted characters leave {counted(errors, 'error')}: on this test part no model can be shown to be better"
+            title = f"Counted characters leave {counted(errors, 'error')}: no model can be shown to be better here"
             do = "Compare models on harder messages, or on more of them."
         return Finding(
             "counting", level, title,
-            "logistic regression on TF-IDF, blind to order, fitted on the training part, its strength chosen on the validation part",
+            "logistic regression on TF-IDF, fitted on the training part, its strength chosen on the validation part",
             f"{points(over)} against always the largest class, paired (McNemar); intervals over messages",
-            do, "data", values={"characters": float(right.mean()), "words": float(counting.words.mean()), "errors": errors},
+            do, "data", values={"characters": float(right.mean()), "errors": errors},
         )  # fmt: skip
 
     return Check(finding, p)
@@ -201,22 +208,27 @@ def copies(messages: Messages, counting: Counting) -> tuple[Check, pd.DataFrame]
     near = near[seen[near] == 0]
     share, room = float((seen > 0).mean()), half(counting.characters)
     new, right = seen == 0, counting.characters
-    level = "act" if share > room else "know" if share or len(near) else "well"
-    kinds = f"{(seen == 2).sum()} word for word, {(seen == 1).sum()} more but for digits and punctuation, {len(near)} more nearly"
-    n = int((seen > 0).sum())
-    title = f"{counted(n, 'test message')} of {len(seen)} stand in the training part too" if n else "No test message stands in the training part"
-    score = f"; counted characters are right on {percent(right[~new].mean())} of these and {percent(right[new].mean())} of the new ones" if 0 < share < 1 else ""
+    level: Level = "act" if share > room else "know" if share or len(near) else "well"
+    kinds = f"{(seen == 2).sum()} word for word, {(seen == 1).sum()} but for digits and punctuation"
+    n, score = int((seen > 0).sum()), ""
+    title = f"{counted(n, 'test message')} of {len(seen)} stand in the training part too ({kinds})"
+    title = title if n else "No test message stands in the training part"
+    title += f"; {len(near)} more nearly" if len(near) else ""
+    if 0 < share < 1:
+        old, fresh = percent(right[~new].mean()), percent(right[new].mean())
+        score = f"; counted characters are right on {old} of these and on {fresh} of the new ones"
     do = {
         "well": "",
         "know": "Score once more without them (--clean), and see whether the difference matters to you.",
-        "act": "Remove copies before the split, or split by source or by time, and report the score on new messages (--clean).",
+        "act": "Remove copies before the split, or split by time, and report the score on new messages (--clean).",
     }[level]
     frame = messages.test[["text"]].assign(kind=np.array(["", "masked", "word for word"])[seen])
     frame.loc[near, "kind"] = "near"
     found = Finding(
-        "copies", level, f"{title} ({kinds})",
+        "copies", level, title,
         f"compared as they are, masked, and by runs of five characters (cosine {ALIKE} or more){score}",
-        f"a count; remembered, they could be {percent(share)} of a score, whose interval is {100 * room:.1f} points to either side",
+        f"a count; remembered, they could be {percent(share)} of a score, whose interval is {100 * room:.1f} "
+        f"points to either side",
         do, "data", values={"share": share, "near": len(near), "new": int(new.sum())},
     )  # fmt: skip
     return fact(found), frame[frame.kind != ""].reset_index(drop=True)
@@ -242,7 +254,7 @@ def contradictions(messages: Messages) -> tuple[Check, pd.DataFrame]:
     texts = {"word for word": whole.text, "masked": whole.text.map(masked)}
     torn = {kind: whole.label.groupby(text).transform("nunique") > 1 for kind, text in texts.items()}
     n, alike = int(torn["word for word"].sum()), int(torn["masked"].sum())
-    level = "act" if n else "know" if alike else "well"
+    level: Level = "act" if n else "know" if alike else "well"
     frame = whole[torn["masked"]].assign(label=lambda f: [messages.classes[k] for k in f.label]).sort_values("text")
     title = f"{counted(n, 'message')} stand under two labels" if n else "No message stands under two labels"
     beside = f", and {alike - n} more that differ in digits and punctuation alone" if alike > n else ""
@@ -256,13 +268,15 @@ def contradictions(messages: Messages) -> tuple[Check, pd.DataFrame]:
 
 
 def lengths(messages: Messages, tokenizer: Tokenizer, length: int | None, context: int, padded: bool = True) -> Check:
-    """What is cut, and how much of what a model is given is padding; one that is not ``padded`` is cut by its context.
-    """
+    """What is cut, and how much of what is read is padding; a model that is not ``padded`` is cut by its context."""
     train, test = (np.array([len(tokenizer.encode(t)) for t in part.text]) for part in (messages.train, messages.test))
     T = min(length or int(train.max()), context) if padded else context
     cut, share = float((test > T).mean()), (1 - np.minimum(train, T).mean() / T) if padded else 0.0
     room = math.sqrt(0.25 / (len(test) + 4)) * 1.96  # the widest that a score's interval can be, to either side
-    level = "act" if cut > room else "know" if cut or share > 0.5 else "well"
+    level: Level = "act" if cut > room else "know" if cut or share > 0.5 else "well"
+    cuts = f"{counted(int((test > T).sum()), 'test message')}"
+    how = "padded to the model's own length" if length else "padded to the longest training message"
+    how = how if padded else "not padded"
     do = {
         "act": "Give the model longer messages (--context_length) or cut where nothing is lost.",
         "know": "Read the last real token (--trainable_token_pos flexible), which no padding reaches.",
@@ -270,8 +284,8 @@ def lengths(messages: Messages, tokenizer: Tokenizer, length: int | None, contex
     }[level]
     found = Finding(
         "lengths", level,
-        f"At {T} tokens {percent(float(share))} of what a model is given is padding, and {counted(int((test > T).sum()), 'test message')} of {len(test)} would be cut",
-        f"in tokens of {tokenizer.name if tokenizer.name in ('gpt2', 'pocket') else 'the model'}; " + ("padded to the model's own length" if length else "padded to the longest training message" if padded else "not padded"),
+        f"At {T} tokens {percent(float(share))} of what is read is padding, and {cuts} of {len(test)} would be cut",
+        f"in tokens of {tokenizer.name if tokenizer.name in ('gpt2', 'pocket') else 'the model'}, {how}",
         "a count", do, "padding", values={"length": T, "padding": float(share), "cut": cut},
     )  # fmt: skip
     return fact(found)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..evidence.intervals import proportion
 from .findings import Check, Finding, Level, counted, fact, percent, say
+from .messages import interval
 from .patient import Patient
 
 MOVED = 1e-3
@@ -66,20 +67,16 @@ def padding(patient: Patient, s: Sample) -> tuple[Check, pd.DataFrame]:
     )
     flips, moved = np.any([s.flips(p) for p in asked.values()], axis=0), max(map(s.moved, asked.values()))
     level, title = judged(flips, moved, "how much padding stands with a message")
-    worst = frame.loc[frame.flips.idxmax()]
+    worst = frame.iloc[int(frame.flips.to_numpy().argmax())]
     at = f", most at {worst.length:.0f} tokens" if worst.length else ", most without padding"
     found = Finding(
         "padding", level, title,
-        f"{counted(len(s.rows), 'message')} asked without padding and padded to {', '.join(str(T) for T in lengths if T)} tokens" + at * bool(flips.any()),
+        f"{counted(len(s.rows), 'message')} asked without padding and padded to "
+        f"{', '.join(str(T) for T in lengths if T)} tokens" + at * bool(flips.any()),
         sure_of(flips, moved), remedy(patient) if level != "well" else "", "padding",
         values={"flips": int(flips.sum()), "messages": len(s.rows), "moved": moved},
     )  # fmt: skip
     return fact(found), frame
-
-
-def interval(flips: np.ndarray) -> tuple[float, float, float]:
-    found = proportion(flips)
-    return found.mean, found.low, found.high
 
 
 def judged(flips: np.ndarray, moved: float, what: str) -> tuple[Level, str]:
@@ -100,9 +97,9 @@ def sure_of(flips: np.ndarray, moved: float) -> str:
 def remedy(patient: Patient) -> str:
     """What makes a model's answer its message's own."""
     if patient.theirs and patient.stop is None:
-        return f"Set model.config.pad_token_id to the token that pads, {patient.fill}, before you train and before you ask."
+        return f"Set model.config.pad_token_id to {patient.fill}, which pads, before you train and before you ask."
     if patient.theirs:
-        return f"Make config.pad_token_id ({patient.stop}) and the tokenizer's pad_token ({patient.fill}) the same token."
+        return f"Make config.pad_token_id ({patient.stop}) and the tokenizer's pad_token ({patient.fill}) one token."
     if patient.reader.own_end or patient.reader.first:
         return "Hide the padding (--mask_padding)." if not patient.reader.causal else ""
     return (
@@ -140,12 +137,13 @@ def side(patient: Patient, s: Sample) -> Check:
     flips, moved = s.flips(asked), s.moved(asked)
     level, title = judged(flips, moved, "the side on which padding stands")
     words = {True: "before", False: "behind"}
-    mine = f"Pad {words[not other]} the message, as in training"
+    masked = ", hidden by the attention mask" if patient.theirs else ""
+    do = f"Pad {words[not other]} the message, as in training: padding on the left moves every position."
     found = Finding(
         "side", "know" if level == "act" else level, title,
-        f"{counted(len(s.rows), 'message')} padded to {T} tokens {words[other]} the message" + ", hidden by the attention mask" * patient.theirs,
-        sure_of(flips, moved), f"{mine}: positions are counted from the left, padding included." if level != "well" else "",
-        "padding", values={"flips": int(flips.sum()), "moved": moved},
+        f"{counted(len(s.rows), 'message')} padded to {T} tokens {words[other]} the message{masked}",
+        sure_of(flips, moved), do if level != "well" else "", "padding",
+        values={"flips": int(flips.sum()), "moved": moved},
     )  # fmt: skip
     return fact(found)
 
@@ -156,18 +154,20 @@ def first_token(patient: Patient, s: Sample) -> tuple[Check, pd.DataFrame]:
     cuts = [2**i for i in range(longest.bit_length()) if 2**i < longest]
     asked = {n: patient.answers([row[:n] for row in s.rows]) for n in cuts}
     frame = pd.DataFrame(
-        [(n, *(100 * x for x in interval(~s.flips(p)))) for n, p in asked.items()], columns=["tokens", "same", "low", "high"]
+        [(n, *(100 * x for x in interval(~s.flips(p)))) for n, p in asked.items()],
+        columns=["tokens", "same", "low", "high"],
     )
     moved = s.moved(asked[1]) if cuts else 0.0
     agree = float(frame.same[0]) / 100 if cuts else 1.0
     only = moved < MOVED and longest > 1
+    title = f"The first token alone gives {percent(agree)} of the answers"
+    do = "Read a token that has seen the message (--trainable_token_pos flexible). Where one class is answered always,"
     found = Finding(
         "first", "act" if only else "well",
-        "Nothing behind the first token changes an answer" if only else f"The first token alone gives {percent(agree)} of the answers",
+        "Nothing behind the first token changes an answer" if only else title,
         f"{counted(len(s.rows), 'message')} cut to {', '.join(map(str, cuts))} tokens",
         f"the same messages, so no chance is in it; the largest move of a probability at one token is {moved:.2g}",
-        "Read a token that has seen the message: --trainable_token_pos flexible. If another check says that one class is answered always, mend that first." if only else "",
+        f"{do} mend that first." if only else "",
         "token", values={"same": agree, "moved": moved},
     )  # fmt: skip
     return fact(found), frame
-

@@ -65,10 +65,11 @@ def power(n: int, half_width: float) -> Check:
     found = Finding(
         "power",
         "well" if enough else "know",
-        f"{n} test messages: a score is known to {100 * half_width:.1f} points; a change has to make {' or '.join(shown)} seeds",
-        f"power {percent(POWER)} at 5 %, scatter of seeds and of messages as between rows {' and '.join(ROWS)} of the stored table "
-        f"({STUDY}); two single models are told apart from {100 * sizes[1]:.1f} points on",
-        f"as sure as that your models scatter like these; half of the table's changes make less than {100 * usual():.1f} points",
+        f"{n} test messages: a score is known to {100 * half_width:.1f} points; a change has to make "
+        f"{' or '.join(shown)} seeds",
+        f"power {percent(POWER)} at 5 %, scatter as between rows {' and '.join(ROWS)} of the stored {STUDY}; two "
+        f"single models are told apart from {100 * sizes[1]:.1f} points on",
+        f"as sure as that yours scatter alike; half of the table's changes make less than {100 * usual():.1f} points",
         "" if enough else "More test messages, rather than more seeds: only they shrink what the messages contribute.",
         "table",
         values={"half": half_width, **{f"seeds_{seeds}": size for seeds, size in sizes.items()}},

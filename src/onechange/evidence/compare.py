@@ -158,7 +158,7 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
 
 
 def of_one(d: np.ndarray) -> tuple[Estimate, float]:
-    """The mean of one seed's differences ``(N,)``, each -1, 0 or 1, with Bonett and Price's interval and McNemar's p."""
+    """The mean of one seed's differences ``(N,)`` of -1, 0 or 1, with Bonett and Price's interval and McNemar's p."""
     wide = estimate(np.append(d, [1.0, -1.0])[None])
     return replace(estimate(d[None]), se=wide.se, df=wide.df).at(LEVEL), swap_test(d[None])
 
