@@ -29,14 +29,14 @@ def report(sound: str) -> Report:
 # -- findings -------------------------------------------------------------------------------------
 
 
-def tested(p: float | None) -> Check:
+def checked(p: float | None) -> Check:
     return Check(lambda shown: Finding(f"{p}", "act" if shown else "well", "a title", "so", "as sure"), p)
 
 
 def test_tests_are_corrected_together_before_any_raises_an_alarm() -> None:
     """Alone each of these would; facts are no tests."""
-    assert [f.level for f in settle([tested(0.9 * ALARM), tested(None)])] == ["act", "act"]
-    found = settle([tested(0.9 * ALARM), tested(0.8 * ALARM), tested(None)])
+    assert [f.level for f in settle([checked(0.9 * ALARM), checked(None)])] == ["act", "act"]
+    found = settle([checked(0.9 * ALARM), checked(0.8 * ALARM), checked(None)])
     assert [f.level for f in found] == ["act", "well", "well"]
     assert found[0].p is None
     assert found[1].p == pytest.approx(1.6 * ALARM)

@@ -20,7 +20,8 @@ MOVED = 1e-3
 """A probability that moves by less has not moved: float32 summed in another order moves one by a hundredth of that."""
 BUDGET = 1e11
 """Operations that the questions of this module may take: what decides how many messages they are asked of."""
-LEAST = 12  # messages that a large model is asked about
+LEAST, MOST = 12, 100
+"""Messages that a large model is asked about, and a small one: of 100, a share is known to ten points."""
 BATCH = 8  # messages in a batch, as the table trains
 
 
@@ -46,7 +47,7 @@ def sample(patient: Patient, rows: list[list[int]], answers: np.ndarray | None =
     rows = [row[:limit] for row in rows]
     longest = max(map(len, rows))
     tokens = sum(grid(patient, longest)) + 3 * (patient.length or longest) + longest  # a message's, all questions
-    n = int(np.clip(BUDGET / patient.cost / tokens, LEAST, len(rows)))
+    n = int(np.clip(BUDGET / patient.cost / tokens, LEAST, MOST))
     rows = rows[:n]
     return Sample(rows, patient.answers(rows) if answers is None else answers[:n])
 
