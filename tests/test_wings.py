@@ -13,7 +13,7 @@ import onechange
 PACKAGE = Path(onechange.__file__).parent
 WINGS = (
     "support", "gpt", "experiment", "data", "training", "classifier",
-    "evidence", "cost", "pretraining", "show", "cli",
+    "evidence", "cost", "pretraining", "show", "diagnosis", "cli",
 )  # fmt: skip
 ROOT = {"__init__", "__main__", "scale"}  # the face, the command and the choice of a scale stand above all wings
 MODULES = {

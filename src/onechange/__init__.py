@@ -5,6 +5,7 @@
 >>> result = oc.run(change, seed=123)  # doctest: +SKIP
 """
 
+from .diagnosis.doctor import doctor
 from .evidence.claims import findings
 from .evidence.compare import against_baseline, compare, difference
 from .evidence.intervals import accuracy
@@ -31,6 +32,7 @@ __all__ = [
     "compare",
     "conclusions",
     "difference",
+    "doctor",
     "findings",
     "plot",
     "published",

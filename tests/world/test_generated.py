@@ -138,8 +138,8 @@ WORDS = ["", "-1", "0", "1", "2", "3", "16", "0.5", "1e9", "nan", "inf", "auto",
          "~", "/", "/dev/null", "x" * 5000, "a b", "--", "-", "=", "ham", "pocket", "uci", "pocket-small", "gpt2",
          "None", "True", "1-19", "4", "pad-mask", "0a", "table-pocket", "\n", "%s", "{}", "9" * 25]  # fmt: skip
 OPTIONS = [*names(), "json", "save", "merge", "find", "device", "memory", "prefix_memory", "prefix_disk",
-           "checkpointing", "rows", "seeds", "scale", "out", "workers", "clean", "csv", "format", "stored", "file",
-           "help"]  # fmt: skip
+           "checkpointing", "rows", "seeds", "length", "book", "scale", "out", "workers", "clean", "csv", "format",
+           "stored", "file", "help"]  # fmt: skip
 HARMLESS = [name for name in COMMANDS if name not in ("fetch", "pretrain", "cache")]
 
 
@@ -165,6 +165,11 @@ def checked(e: Experiment, *others: Any, **more: Any) -> NoReturn:
     raise UsageError("all is well")
 
 
+def examined(*others: Any) -> NoReturn:
+    """A model or messages that the doctor would now look at."""
+    raise UsageError("all is well")
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_command_lines(
     part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -178,6 +183,8 @@ def test_command_lines(
     monkeypatch.setattr("onechange.training.train.run_seeds", checked)
     monkeypatch.setattr("onechange.cost.plan.make_plan", checked)
     monkeypatch.setattr("onechange.evidence.study.run_study", lambda jobs, *rest, **more: checked(jobs[0].experiment))
+    for part_of_it in ("look_at_messages", "look_at_model"):
+        monkeypatch.setattr(f"onechange.diagnosis.doctor.{part_of_it}", examined)
     for i in range(500):
         words = a_command(dice, [tmp_path / "mine.csv", tmp_path / "empty", tmp_path / "none"])
         try:

@@ -1,4 +1,5 @@
-"""The command line: ``onechange run | plan | table | compare | verify | show | predict | cache | fetch | pretrain``.
+"""The command line: ``onechange run | plan | table | compare | verify | show | predict | doctor | cache | fetch |
+pretrain``.
 
 The flags of an experiment are made from :class:`~onechange.experiment.experiment.Experiment` by tyro; nothing
 is written twice. What a user can mend ends as one line on standard error and status 2.
@@ -21,6 +22,7 @@ from ..experiment.experiment import Experiment
 from ..support.errors import UsageError, nearest
 from ..support.files import home
 from .arguments import read
+from .doctor import Doctor
 from .study import Compare, Computes, Flags, Show, Table, Verify
 
 
@@ -220,11 +222,14 @@ class Pretrain:
 
 COMMANDS = {
     "run": Run, "plan": Plan, "table": Table, "compare": Compare, "verify": Verify, "show": Show,
-    "predict": Predict, "cache": Cache, "fetch": Fetch, "pretrain": Pretrain,
+    "predict": Predict, "doctor": Doctor, "cache": Cache, "fetch": Fetch, "pretrain": Pretrain,
 }  # fmt: skip
 
 
-def parse(argv: list[str]) -> Run | Plan | Table | Compare | Verify | Show | Predict | Cache | Fetch | Pretrain:
+Command = Run | Plan | Table | Compare | Verify | Show | Predict | Doctor | Cache | Fetch | Pretrain
+
+
+def parse(argv: list[str]) -> Command:
     """Arguments to a command; a mistake in them becomes a :class:`UsageError` of one line."""
     return read(COMMANDS, argv)
 

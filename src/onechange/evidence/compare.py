@@ -176,14 +176,11 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     d = other.right.astype(float) - one.right  # (S, N)
     kept = one.kept(clean) & other.kept(clean)
     losses = [*loss_of(other, kept), *(-loss for loss in loss_of(one, kept))]
-    found = over(d, kept, one, losses)
-    together = one.experiment.one_test_set or len(d) == 1  # else no message is answered by all models
-    p = swap_test(d[:, kept.all(0)]) if together else found.p
-    if len(d) > 1:
-        p = max(p, found.p)
+    if len(d) == 1:
+        found, p = of_one(d[0, kept[0]])
     else:
-        wide = estimate(np.append(d[:, kept.all(0)], [[1.0, -1.0]], axis=1))
-        found = replace(found, se=wide.se, df=wide.df).at(LEVEL)
+        found = over(d, kept, one, losses)  # by splits, no message is answered by all models
+        p = max(swap_test(d[:, kept.all(0)]), found.p) if one.experiment.one_test_set else found.p
     single = len(d) == 1 and not (base.fixed and change.fixed)
     words = tuple(f"{row.row}: {row.stuck}" for row in (one, other) if row.stuck)
     both = began(one) & began(other)
@@ -194,6 +191,12 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
 def began(runs: Runs) -> np.ndarray:
     """Which runs started, ``(S,)``; what has no seed has nothing to start."""
     return np.ones(len(runs.seeds), bool) if runs.fixed else runs.started
+
+
+def of_one(d: np.ndarray) -> tuple[Estimate, float]:
+    """The mean of one seed's differences ``(N,)`` of -1, 0 or 1, with Bonett and Price's interval and McNemar's p."""
+    wide = estimate(np.append(d, [1.0, -1.0])[None])
+    return replace(estimate(d[None]), se=wide.se, df=wide.df).at(LEVEL), swap_test(d[None])
 
 
 def compare(

@@ -230,3 +230,10 @@ def accuracy(runs: Runs, clean: bool = False) -> Estimate:
 def accuracy_of_started(runs: Runs, clean: bool = False) -> Estimate:
     """The test accuracy of the runs that started, as :func:`accuracy` of all."""
     return accuracy(runs.of([seed for seed, began in zip(runs.seeds, runs.started, strict=True) if began]), clean)
+
+
+def proportion(right: np.ndarray) -> Estimate:
+    """The share of right answers of one model, ``(N,)`` booleans, with the interval of :func:`accuracy`."""
+    x = np.asarray(right, float)[None]
+    wide = estimate(np.append(x, [[0.0, 0.0, 1.0, 1.0]], axis=1))
+    return replace(estimate(x), low=max(0.0, wide.low), high=min(1.0, wide.high))

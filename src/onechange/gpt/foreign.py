@@ -121,15 +121,19 @@ def shape_of(stored: Stored) -> GPTConfig:
 def left_out(stored: Stored, vocab_size: int) -> list[str]:
     """What a run on this checkpoint does without, a line each: a head that classifies, adapters, nanoGPT's GELU."""
     lines = []
-    for name, shape in stored.shapes.items():
-        if HEAD.search(name) and len(shape) == 2 and shape[0] < vocab_size // 2:
-            lines.append(f"{name} of {shape[0]} classes is not used: a run begins with a new head")
-            break  # a saved folder of ours has its head twice
+    if (name := head_in(stored, vocab_size)) is not None:
+        lines.append(f"{name} of {stored.shapes[name][0]} classes is not used: a run begins with a new head")
     if any(ADAPTER.search(name) for name in stored.shapes):
         lines.append("its LoRA adapters are not used: save it with --merge to go on from them")
     if naming_of(stored, LAYOUTS["gpt2"])[0] is NANO:
         lines.append("nanoGPT's GELU, where it is the exact one, is computed as GPT-2's approximation of it")
     return [f"{stored.path}: {line}" for line in lines]
+
+
+def head_in(stored: Stored, vocab_size: int) -> str | None:
+    """The weight ``(K, C)`` of a head that classifies, the first where there are several, or ``None``."""
+    heads = (n for n, size in stored.shapes.items() if HEAD.search(n) and len(size) == 2 and size[0] < vocab_size // 2)
+    return next(heads, None)
 
 
 def some_names(stored: Stored) -> str:

@@ -205,6 +205,8 @@ class LlamaLayout(Layout):
         D = raw["hidden_size"] // raw["num_attention_heads"]
         if raw.get("head_dim") not in (None, D):
             return f"head_dim is {raw['head_dim']}, this package computes Llama with {D}"
+        if raw.get("architectures") == [self.classifier]:
+            raw = raw | {"tie_word_embeddings": True}  # a classifier has no output over the vocabulary to tie
         return super().refused(raw)
 
     @staticmethod
