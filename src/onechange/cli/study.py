@@ -73,7 +73,11 @@ class Study(Computes):
     out: Path = Path("onechange-results")
     """The folder in which finished runs are kept."""
     workers: int | Literal["auto"] = "auto"
-    """How many processes share the runs. auto: small models on a processor run side by side, one on a thread."""
+    """How many processes share the runs. auto: small models on a processor run side by side, one on a thread; on a
+    cluster as many as find room."""
+    cluster: str | None = None
+    """Spread the runs over a Ray cluster: the address of its head, or auto for one that runs here, or else this
+    machine's own processors and GPUs."""
     clean: bool = False
     """Score only the test messages that do not stand in the training set."""
 
@@ -96,7 +100,7 @@ class Study(Computes):
         return run_study(
             jobs_of(experiments, seeds), Store(self.out),
             device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
-            workers=self.workers,
+            workers=self.workers, cluster=self.cluster,
         )  # fmt: skip
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -20,13 +19,18 @@ from ..experiment.rows import is_baseline, is_fixed, row_of
 from ..support.errors import UsageError
 from ..support.progress import progress_bar
 from ..training.device import choose_device
+from ..training.memory import RUNTIME
 from ..training.result import Result, environment
 from ..training.store import PrefixStore, shared
 from ..training.train import run_seeds, share
+from .cluster import Cluster, joined
+from .parcel import Parcel
 from .spread import Hand, Here, kept, processes, spread
 from .store import Claims, Job, Keyed, Store, ingredients
 
 SEEDS_TOGETHER = 20
+Workers = int | Literal["auto"] | Executor | None
+"""How many workers, or whose. ``None``: one here, as many as find room on a cluster."""
 MOST_AT_ONCE = 40  # tasks that an executor is given at a time: each of their runs holds a lock, an open file
 
 
@@ -94,6 +98,7 @@ class Order:
         device: where.
         checkpointing: compute blocks twice instead of keeping what they computed.
         expects: the :func:`~onechange.evidence.store.ingredients` that its records will be known by.
+        parcel: what it needs on another machine; ``None`` on this one.
     """
 
     row: str
@@ -101,7 +106,8 @@ class Order:
     seeds: tuple[int, ...]
     device: str
     checkpointing: bool
-    expects: dict[str, str | None]
+    expects: dict[str, str | None] = field(default_factory=dict)
+    parcel: Parcel | None = None
 
 
 def run_study(
@@ -112,8 +118,9 @@ def run_study(
     progress: bool = True,
     prefixes: PrefixStore | None = None,
     checkpointing: bool = False,
-    workers: int | Literal["auto"] | Executor = 1,
+    workers: Workers = None,
     done: Callable[[dict[str, Any]], None] | None = None,
+    cluster: str | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is not in the store yet; return the records of all jobs, in order.
 
@@ -126,13 +133,20 @@ def run_study(
             workers are processes that have this package and the same files: threads share one source of
             random numbers, so that only one of them is taken.
         done: told each record.
+        cluster: the address of a Ray cluster, or ``"auto"``: its workers do the runs, ``workers`` of them at most.
+
+    Raises:
+        UsageError: if something needed is not there.
     """
-    keys = [store.key(job.experiment, device, job.row if is_baseline(job.row) else "") for job in jobs]
-    prefixes = shared() if prefixes is None else prefixes
-    every = list(zip(jobs, keys, strict=True))
-    new = [item for item in every if not store.path(item[1]).exists()]
-    groups = groups_of(new)
-    with progress_bar(progress, total=len(jobs), unit="run") as bar, _hands(workers, groups, device, prefixes) as hands:
+    with ExitStack() as stack:
+        ours = None if cluster is None else stack.enter_context(joined(cluster, device))
+        site = Site(device, workers, shared() if prefixes is None else prefixes, checkpointing, ours)
+        keys = [site.key(store, job) for job in jobs]
+        every = list(zip(jobs, keys, strict=True))
+        there = {key for key in keys if store.path(key).exists()}
+        groups = groups_of([item for item in every if item[1] not in there])
+        bar = stack.enter_context(progress_bar(progress, total=len(jobs), unit="run"))
+        hands = stack.enter_context(site.hands(groups))
 
         def report(record: dict[str, Any]) -> None:
             bar.update()
@@ -144,28 +158,105 @@ def run_study(
             taken: dict[Group, list[Keyed]] = {}
 
             def begin(group: Group, executor: Executor) -> Future | None:
-                taken[group] = claims.take(group.jobs, patience)
-                if not taken[group]:
-                    return None
+                if group not in taken:  # else its worker was lost, and we hold it
+                    taken[group] = claims.take(group.jobs, patience)
                 bar.set_description(f"{group}" if len(hands) == 1 else f"{len(hands)} workers")
-                e, here = taken[group][0][0].experiment.resolved(), isinstance(executor, Here)
-                seeds = tuple(job.experiment.seed for job, _ in taken[group])
-                order = Order(group.row, e, seeds, device, checkpointing, {} if here else ingredients(e, device))
-                return executor.submit(partial(compute, prefixes=prefixes) if here else compute_there, order)
+                return site.submit(executor, taken[group]) if taken[group] else None
 
             for group, records in spread(groups, hands, begin):
                 claims.save(taken[group], [named(*one) for one in zip(taken[group], records, strict=True)])
 
-        with closing(Claims(store, report)) as claims:
-            damaged = claims.take([item for item in every if item not in new])
-            claims.let_go(damaged)
-            do(groups + groups_of(damaged), hands, 0.0)
-            while claims.busy:  # another process does them; should it die, all hands go on in its place
-                (first, *others), claims.busy = claims.busy, []
-                do([Group((first,))], hands[:1], -1.0)  # nothing is held while one is waited for
-                do(groups_of(others), hands, 0.0)
-    stored = [(job, store.load(key)) for job, key in zip(jobs, keys, strict=True)]
+        claims = stack.enter_context(closing(Claims(store, report)))
+        damaged = claims.take([item for item in every if item[1] in there])
+        claims.let_go(damaged)
+        do(groups + groups_of(damaged), hands, 0.0)
+        while claims.busy:  # another process does them; should it die, all hands go on in its place
+            (first, *others), claims.busy = claims.busy, []
+            do([Group((first,))], hands[:1], -1.0)  # nothing is held while one is waited for
+            do(groups_of(others), hands, 0.0)
+    stored = [(job, store.load(key)) for job, key in every]
     return [record | {"row": job.row} for job, record in stored if record is not None]
+
+
+@dataclass
+class Site:
+    """Where the runs of a study are done.
+
+    Attributes:
+        device, workers, prefixes, checkpointing: as for :func:`run_study`.
+        cluster: a cluster that was joined; ``None`` for this machine.
+        parcels: what was packed already.
+    """
+
+    device: str
+    workers: Workers
+    prefixes: PrefixStore
+    checkpointing: bool
+    cluster: Cluster | None = None
+    parcels: dict[tuple, Parcel] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cluster is not None:
+            self.device = self.cluster.device
+
+    def parcel(self, e: Experiment) -> Parcel | None:
+        """What a resolved experiment needs on another machine, its files hashed once; ``None`` for this one."""
+        if self.cluster is None:
+            return None
+        if (what := (e.model_size, e.weights, e.dataset)) not in self.parcels:
+            self.parcels[what] = Parcel.of(e)
+        return self.parcels[what]
+
+    def precision(self, e: Experiment) -> str | None:
+        return None if self.cluster is None else self.cluster.precision(e)
+
+    def key(self, store: Store, job: Job) -> str:
+        """The name of a job's record."""
+        method = job.row if is_baseline(job.row) else ""
+        return store.key(job.experiment, self.device, method, self.precision(job.experiment))
+
+    def submit(self, executor: Executor, jobs: Sequence[Keyed]) -> Future:
+        """Have jobs that are one group done."""
+        e, seeds = jobs[0][0].experiment.resolved(), tuple(job.experiment.seed for job, _ in jobs)
+        order = Order(jobs[0][0].row, e, seeds, self.device, self.checkpointing)
+        if isinstance(executor, Here):
+            return executor.submit(compute, order, self.prefixes)
+        expects = ingredients(e, self.device, self.precision(e))
+        return executor.submit(compute_there, replace(order, expects=expects, parcel=self.parcel(e)))
+
+    @contextmanager
+    def hands(self, groups: Sequence[Group]) -> Iterator[Sequence[Hand]]:
+        """Those who do groups of runs."""
+        if isinstance(self.workers, Executor):
+            if isinstance(self.workers, ThreadPoolExecutor) and self.workers._max_workers > 1:
+                raise UsageError("threads share one source of random numbers: give an executor of processes")
+            yield [Hand(self.workers) for _ in range(max(1, min(len(groups), MOST_AT_ONCE)))]
+            return
+        if self.cluster is not None:
+            most = min(self.workers, len(groups)) if isinstance(self.workers, int) else len(groups)
+            with self._on_cluster(self.cluster, groups, max(1, most)) as hands:
+                yield hands
+            return
+        auto = self.workers == "auto"
+        pays = workers_for(groups, self.device, torch.get_num_threads()) if auto else self.workers or 1
+        if (many := min(int(pays), len(groups))) > 1:
+            with processes(many, self.prefixes) as hands:
+                yield hands
+        else:
+            yield [Hand(Here())]
+
+    @contextmanager
+    def _on_cluster(self, cluster: Cluster, groups: Sequence[Group], most: int) -> Iterator[Sequence[Hand]]:
+        """Workers of a cluster, each with what the largest group needs, and with everybody's files."""
+        first = {group.row: group for group in groups if not is_baseline(group.row)}.values()
+        limit = self.prefixes.limit
+        sizes = [cluster.memory(g.experiment, len(g.jobs), self.checkpointing, limit) for g in first]
+        small = all(group.experiment.resolved().scale == "pocket" for group in first)
+        parcels = [self.parcel(group.experiment.resolved()) for group in groups]
+        items = {item for parcel in parcels if parcel is not None for item in parcel.items}
+        need = cluster.need(max(sizes, default=RUNTIME["cpu"]), small)
+        with cluster.hands(most, need, sorted(items, key=lambda item: item.place), self.prefixes) as hands:
+            yield hands
 
 
 def named(item: Keyed, record: dict[str, Any]) -> dict[str, Any]:
@@ -204,34 +295,17 @@ def workers_for(groups: Sequence[Group], device: str, threads: int) -> int:
     return max(1, min(threads, len(groups) // 2)) if small and choose_device(device).type == "cpu" else 1
 
 
-@contextmanager
-def _hands(
-    workers: int | Literal["auto"] | Executor, groups: Sequence[Group], device: str, prefixes: PrefixStore
-) -> Iterator[list[Hand]]:
-    """Those who do the work: an executor's workers, processes here, or this one."""
-    if isinstance(workers, Executor):
-        if isinstance(workers, ThreadPoolExecutor) and workers._max_workers > 1:
-            raise UsageError("threads share one source of random numbers: give an executor whose workers are processes")
-        yield [Hand(workers) for _ in range(max(1, min(len(groups), MOST_AT_ONCE)))]
-        return
-    many = workers_for(groups, device, torch.get_num_threads()) if workers == "auto" else min(workers, len(groups))
-    if many > 1:
-        with processes(many, prefixes) as hands:
-            yield hands
-    else:
-        yield [Hand(Here())]
-
-
 def compute_there(order: Order) -> list[dict[str, Any]] | Exception:
     """An order in a worker's process. What a user can mend, and a full disk, come back as values: an executor may
     put words of its own around an error."""
     try:
-        found = ingredients(order.experiment, order.device)
+        e = order.experiment if order.parcel is None else order.parcel.unpacked(order.experiment)
+        found = ingredients(e, order.device)
         for name, wanted in order.expects.items():
             if found[name] != wanted:
                 what = f"{name} {found[name]} instead of {wanted}"
                 raise UsageError(f"a worker on {platform.node()} has {what}: its numbers would be others")
-        return compute(order, kept() or shared())
+        return compute(replace(order, experiment=e), kept() or shared())
     except (UsageError, OSError) as error:
         return error
 
