@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
 
@@ -73,7 +74,7 @@ class Group:
     def row(self) -> str:
         return self.jobs[0][0].row
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         e = self.experiment.resolved()
         if is_baseline(self.row) or not stands_on_a_prefix(e):
