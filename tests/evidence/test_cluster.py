@@ -15,8 +15,9 @@ from onechange import Experiment, UsageError
 from onechange.cli.main import main
 from onechange.data.messages import messages_of
 from onechange.evidence import cluster as clusters
+from onechange.evidence import studies
 from onechange.evidence.parcel import Parcel, deliver
-from onechange.evidence.study import Store, jobs_of, run_study, table_rows
+from onechange.evidence.study import Job, Store, jobs_of, run_study, table_rows
 from onechange.gpt.checkpoint import find
 from onechange.support import cache
 
@@ -76,6 +77,30 @@ def test_an_address_nobody_answers_at(
         assert main(words) == 2
         assert expected in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "store").exists()
+
+
+def test_a_study_of_the_book_on_a_cluster(
+    base: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First each row's first seed, then all; a row whose model is not to be had is named and left out."""
+    gone = tmp_path / "gone"
+    shutil.copytree(base.model_size, gone)
+    rows = {"1": base, "2": base.but(trainable_token_pos="first"), "5": base.but(model_size=str(gone))}
+    (gone / "model.safetensors").unlink()
+    monkeypatch.setattr(studies.Study, "experiments", lambda self: rows)
+    asked: list[list[tuple[str, int]]] = []
+
+    def without(jobs: list[Job], store: Store, *, cluster: str, **more: Any) -> list[dict[str, Any]]:
+        assert cluster == "auto"
+        asked.append([(job.row, job.experiment.seed) for job in jobs])
+        return run_study(jobs, store, progress=False, **more)
+
+    monkeypatch.setattr(studies, "run_study", without)
+    made = studies.make_on_cluster("table-pocket", 2, Store(tmp_path / "store"), tmp_path / "results", "cpu", "auto")
+    assert asked == [[("1", 123), ("2", 123)], [("1", 123), ("1", 124), ("2", 123), ("2", 124)]]
+    assert {row: runs.seeds for row, runs in made.items()} == {"1": [123, 124], "2": [123, 124]}
+    assert (tmp_path / "results" / "table-pocket.json").exists()
+    assert "table-pocket, row 5: " in capsys.readouterr().err
 
 
 def test_room_for_workers() -> None:
