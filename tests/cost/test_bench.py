@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from onechange.cost import bench
+from onechange.cost import bars, bench
 from onechange.cost.bars import floor_of, whole
 from onechange.cost.bench import Amount, How, main, measure, table
 from onechange.evidence.runs import stored_json
@@ -66,6 +66,22 @@ def test_a_step_has_a_floor(toy: Path) -> None:
     found = floor_of(row(5, toy), CPU)
     assert found["ratio"] == pytest.approx(found["step"] / found["floor"])
     assert found["floor"] > 0
+
+
+def test_the_bars_are_one_command(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every branch but the GPU's, on a toy model: rows, prefixes, twenty seeds beside one, a step beside its floor."""
+    small = {"model_size": str(toy), "dataset": "pocket", "train_size": 64, "num_epochs": 1}
+    monkeypatch.setattr(Experiment, "at", lambda e, scale: e.but(**small))
+    monkeypatch.setattr(bars, "product_rate", lambda *_, **__: 1e10)
+    monkeypatch.setattr(bars, "copy_rate", lambda *_: 1e10)
+    main(bars=True, rows="1,5", steps=2, device="cpu", out=tmp_path / "bench.json")
+    kept = json.loads((tmp_path / "bench.json").read_text())["bars-cpu"]
+    assert kept["made"]["steps"] == 2
+    found = kept["found"]
+    assert found["rows"].keys() == found["prefixes"].keys() == {"1", "5"}
+    assert len(found["seeds"]) == 2
+    assert found["floors"].keys() == {"5"}
+    assert found["total"] == pytest.approx(sum(found["rows"].values()) + sum(found["prefixes"].values()))
 
 
 @pytest.fixture

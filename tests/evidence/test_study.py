@@ -25,7 +25,7 @@ from records import broken, files, table_words
 from onechange import Experiment
 from onechange.cli.main import main
 from onechange.evidence import study
-from onechange.evidence.study import Job, Store, jobs_of, run_study, workers_for
+from onechange.evidence.study import Group, Job, Store, jobs_of, run_study, workers_for
 from onechange.training.result import Result
 
 # -- the store --------------------------------------------------------------------------------------
@@ -238,11 +238,15 @@ def test_workers_give_the_same_records(base: Experiment, tmp_path: Path) -> None
 
 def test_when_workers_pay(base: Experiment) -> None:
     """One process a thread for the small family on a processor, each with two groups or more; else one."""
-    pocket = [[(Job("5", Experiment("pocket-small", trainable_layers="all")), "key")]] * 8
+
+    def group(e: Experiment) -> Group:
+        return Group(((Job("5", e), "key"),))
+
+    pocket = [group(Experiment("pocket-small", trainable_layers="all"))] * 8
     assert [workers_for(pocket[:n], "cpu", threads=4) for n in (0, 1, 3, 4, 7, 8)] == [1, 1, 1, 2, 3, 4]
     assert workers_for(pocket, "cpu", threads=1) == 1
-    assert workers_for([[(Job("5", base), "key")]] * 8, "cpu", threads=4) == 1
-    assert workers_for([*pocket, [(Job("5", Experiment("gpt2-small")), "key")]], "cpu", threads=4) == 1
+    assert workers_for([group(base)] * 8, "cpu", threads=4) == 1
+    assert workers_for([*pocket, group(Experiment("gpt2-small"))], "cpu", threads=4) == 1
 
 
 def test_a_worker_that_is_killed(base: Experiment, tmp_path: Path) -> None:

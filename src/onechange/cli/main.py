@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import sys
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from ..support.errors import UsageError, nearest
 from ..support.files import home
 from .arguments import read
 from .doctor import Doctor
+from .plan import Plan
 from .study import Compare, Computes, Flags, Show, Table, Verify
 
 
@@ -61,32 +61,6 @@ class Run(Computes):
         report = result.report(self.find) if result.final else str(result)
         print(result.to_json(self.find) if self.json else f"{result.command}\n{report}")
         return 1 if result.error else 0
-
-
-@dataclass
-class Plan:
-    """Say what a run will cost: parameters, operations, memory, time. Nothing is downloaded."""
-
-    experiment: Flags = field(default_factory=Experiment)
-    device: str = "auto"
-    """Where it would run: auto, cpu, cuda, ..."""
-    memory: float | None = None
-    """Gigabytes to plan for, instead of what is free on the device."""
-    checkpointing: Literal["on", "off"] = "off"
-    """Plan for blocks that are computed twice instead of kept."""
-    json: bool = False
-    """Print one JSON object."""
-
-    def __call__(self) -> int:
-        from ..cost.plan import make_plan
-        from ..data.messages import messages_of
-        from ..support.progress import tell
-
-        plan = make_plan(self.experiment, self.device, self.memory, self.checkpointing == "on")
-        if self.experiment.own_file:
-            tell(messages_of(self.experiment).summary)
-        print(json.dumps(plan.to_dict()) if self.json else plan)
-        return 0
 
 
 @dataclass

@@ -60,6 +60,22 @@ class Prints:
         return asked.pop() if asked else "text"
 
 
+Scale = Literal["gpt2", "pocket", "smollm2"]
+
+
+def rows_and_seeds(
+    base: Experiment, rows: list[str], seeds: int, scale: Scale | None
+) -> tuple[dict[str, Experiment], range]:
+    """The experiments of rows on top of ``base``, and so many seeds from its own upwards."""
+    from ..evidence.study import table_rows
+
+    if not 1 <= seeds <= 10_000:
+        raise UsageError(f"seeds must be between 1 and 10000, not {seeds}")
+    if scale and base.model_size != Experiment().model_size:
+        raise UsageError("scale and model_size both name the models: give one of them")
+    return table_rows(base, rows, scale), range(base.seed, base.seed + seeds)
+
+
 @dataclass
 class Study(Computes):
     """Options of the commands that run rows with several seeds."""
@@ -67,36 +83,35 @@ class Study(Computes):
     experiment: Flags = field(default_factory=Experiment)
     seeds: int = 1
     """How many seeds, from --seed upwards."""
-    scale: Literal["gpt2", "pocket", "smollm2"] | None = None
+    scale: Scale | None = None
     """gpt2, pocket or smollm2: the ladder that stands for the table's four sizes. Unless given: GPT-2's, or the
     one model that --model_size names in every row."""
     out: Path = Path("onechange-results")
     """The folder in which finished runs are kept."""
     workers: int | Literal["auto"] = "auto"
-    """How many processes share the runs. auto: small models on a processor run side by side, one on a thread."""
+    """How many processes share the runs. auto: small models on a processor run side by side, one on a thread; on a
+    cluster as many as find room."""
+    cluster: str | None = None
+    """Spread the runs over a Ray cluster: the address of its head, or auto for one that runs here, or else this
+    machine's own processors and GPUs."""
     clean: bool = False
     """Score only the test messages that do not stand in the training set."""
 
     def records(self, rows: list[str]) -> list[dict[str, Any]]:
         """Run what is missing; every record that was asked for."""
         from ..data.messages import messages_of
-        from ..evidence.study import Store, jobs_of, run_study, table_rows
+        from ..evidence.study import Store, jobs_of, run_study
         from ..support.progress import tell
 
-        if not 1 <= self.seeds <= 10_000:
-            raise UsageError(f"seeds must be between 1 and 10000, not {self.seeds}")
-        if self.scale and self.experiment.model_size != Experiment().model_size:
-            raise UsageError("scale and model_size both name the models: give one of them")
         if self.workers != "auto" and not 1 <= self.workers <= 1000:
             raise UsageError(f"workers must be auto or between 1 and 1000, not {self.workers}")
-        experiments = table_rows(self.experiment, rows, self.scale)
-        seeds = range(self.experiment.seed, self.experiment.seed + self.seeds)
+        experiments, seeds = rows_and_seeds(self.experiment, rows, self.seeds, self.scale)
         if self.experiment.own_file:
             tell(messages_of(self.experiment).summary)
         return run_study(
             jobs_of(experiments, seeds), Store(self.out),
             device=self.device, prefixes=self.store, checkpointing=self.checkpointing == "on",
-            workers=self.workers,
+            workers=self.workers, cluster=self.cluster,
         )  # fmt: skip
 
 

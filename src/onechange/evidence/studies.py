@@ -23,7 +23,7 @@ from ..experiment.experiment import BASELINE, Experiment
 from ..experiment.rows import parse_rows
 from ..support.errors import UsageError
 from ..support.package import RESULTS
-from ..support.progress import progress_bar
+from ..support.progress import progress_bar, tell
 from ..training.device import choose_device
 from ..training.store import shared
 from .runs import Runs, runs_of, write
@@ -125,6 +125,25 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str, workers
     return rows
 
 
+def make_on_cluster(name: str, seeds: int, store: Store, target: Path, device: str, cluster: str) -> dict[str, Runs]:
+    """The same on a Ray cluster, all rows at once: first every row's first seed, then the others."""
+    study, experiments = STUDIES[name], {}
+    for row, e in study.experiments().items():
+        try:
+            store.key(e, "cpu")  # its weights and messages can be had
+            experiments[row] = e
+        except UsageError as error:
+            tell(f"{name}, row {row}: {error}")
+    every = {row: range(e.seed, e.seed + min(seeds, study.seeds_of(row))) for row, e in experiments.items()}
+    rows: dict[str, Runs] = {}
+    for most in (1, seeds):
+        jobs = [job for row, e in experiments.items() for job in jobs_of({row: e}, every[row][:most])]
+        found = runs_of(run_study(jobs, store, device=device, prefixes=shared(), cluster=cluster))
+        rows = {row: runs for row, runs in found.items() if runs.seeds}
+        write(target / f"{name}.json", rows)
+    return rows
+
+
 def main(
     names: tyro.conf.Positional[tuple[str, ...]] = OFFLINE,
     /,
@@ -133,6 +152,7 @@ def main(
     target: Path = RESULTS[1],
     device: str = "auto",
     workers: int = os.cpu_count() or 1,
+    cluster: str | None = None,
 ) -> None:
     """Make stored results of the book.
 
@@ -143,6 +163,7 @@ def main(
         target: the folder that the studies' files are written to.
         device: auto, cpu, cuda, ...
         workers: processes that share the further seeds of a row of the pocket family, one a core unless given.
+        cluster: the address of a Ray cluster, or auto, whose workers do the runs, as many as find room.
     """
     for name in names:
         if name not in (*STUDIES, "leakage"):
@@ -151,7 +172,10 @@ def main(
         if name == "leakage":
             write_leakage(target / "leakage.json")
             continue
-        make(name, seeds, Store(out), target, device, workers)
+        if cluster is None:
+            make(name, seeds, Store(out), target, device, workers)
+        else:
+            make_on_cluster(name, seeds, Store(out), target, device, cluster)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ OURS = (
     "hub/CACHEDIR.TAG", "hub/models--openai-community--gpt2*", "hub/.locks/models--openai-community--gpt2*",
     "tiktoken/" + "[0-9a-f]" * 40 + "*", "tiktoken/." + "[0-9a-f]" * 40 + "*",
     "prefixes/*" + "[0-9a-f]" * 40 + ".safetensors*", ".prefix.*",
-    "smollm2-135m", ".smollm2-135m.*", "SMSSpamCollection", ".SMSSpamCollection.*",
+    "cluster", "smollm2-135m", ".smollm2-135m.*", "SMSSpamCollection", ".SMSSpamCollection.*",
     "sms+spam+collection.zip", ".sms+spam+collection.zip.*",
 )  # fmt: skip
 """What this package puts into its cache folder, half-written files too; anything else there is not touched."""
