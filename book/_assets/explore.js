@@ -221,7 +221,7 @@
       return `${size} point${size === 1 ? "" : "s"}: ${n ? `about ${n} seeds` : "more test messages"}`;
     });
     const alike = c.low === 0 && c.high === 0;
-    if (known) fact("test", `p = ${c.p}, ${test}`);
+    if (known) fact("test", `${c.p}, ${test}`);
     fact("on the same", `${count(c.seeds, "seed")} and ${table.messages} messages`);
     fact("right or wrong together", `${c.together} % of the answers`);
     if (c.seeds > 1 && !alike) fact("to show a difference of", needed.join(", "));
@@ -230,7 +230,7 @@
     if (known && from.row === "1" && table.corrected[to.row]) {
       const [p, sign] = table.corrected[to.row];
       const many = Object.keys(table.corrected).length;
-      fact("corrected", `for all ${many} comparisons with the baseline (Holm): p = ${p}, ${VERDICTS[sign]}`);
+      fact("corrected", `for all ${many} comparisons with the baseline (Holm): ${p}, ${VERDICTS[sign]}`);
       if (sign !== c.sign) fact("by itself", VERDICTS[c.sign]);
     }
     const homes = [...new Set([to.home, from.home])];

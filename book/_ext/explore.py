@@ -106,7 +106,7 @@ def pair(base: Runs, change: Runs) -> list[Any] | str:
     d = c.difference
     points = [round(100 * x, 1) for x in (d.mean, d.low, d.high)]
     needed = [c.seeds_for(size) for size in SIZES]
-    return [*points, f"{c.p:.2g}", sign(c), d.seeds, needed, f"{100 * together:.1f}"]
+    return [*points, c.said_p, sign(c), d.seeds, needed, f"{100 * together:.1f}"]
 
 
 def sign(c: Comparison) -> int:
@@ -125,7 +125,7 @@ def table(name: str, studies: list[Study]) -> dict[str, Any]:
         "clean": oc.accuracy(runs[0], clean=True).messages,
         "rows": [line(x) for x in runs],
         "pairs": [[pair(base, change) for change in runs[i + 1 :]] for i, base in enumerate(runs)],
-        "corrected": {row: [f"{c.adjusted:.2g}", sign(c)] for row, c in corrected.items()},
+        "corrected": {row: [c.said_p, sign(c)] for row, c in corrected.items()},
     }
 
 

@@ -228,7 +228,7 @@ def check_pair(page, base: Runs, change: Runs, corrected: dict[str, Any]) -> Non
     assert head == f"{change.label} against {base.label}"
     assert tail.strip() == f"{signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}]: {verdict_of}"
     test = "McNemar’s exact test" if d.seeds == 1 else "the larger of Student’s t and a permutation test"
-    assert told["test"] == f"p = {c.p:.2g}, {test}"
+    assert told["test"] == f"{c.said_p}, {test}"
     assert told["on the same"] == f"{d.seeds} seed{'s' * (d.seeds > 1)} and {d.messages} messages"
     if d.seeds > 1 and d.se:
         assert f"to show a difference of {told['to show a difference of']}" == c.outlook()
@@ -266,7 +266,7 @@ def test_what_is_said_against_the_baseline_is_corrected_as_in_the_chapter(opened
     corrected = oc.against_baseline(study)
     for row, c in corrected.items():
         choose(page, study[row].label, study["1"].label)
-        many = f"for all {len(corrected)} comparisons with the baseline (Holm): p = {c.adjusted:.2g}, {c.verdict}"
+        many = f"for all {len(corrected)} comparisons with the baseline (Holm): {c.said_p}, {c.verdict}"
         assert facts(page)["corrected"] == many
 
 
@@ -316,7 +316,7 @@ def test_p_is_shown_to_those_who_guessed(opened: Opened) -> None:
     assert page.inner_text("#explore-verdict").rstrip().endswith("]")
     assert page.inner_text("#explore-short").split() == page.inner_text("#explore-verdict").split()
     page.locator("#explore-guess button").first.click()
-    assert facts(page)["test"].startswith("p = ")
+    assert facts(page)["test"].startswith("p ")
     assert page.inner_text("#explore-guessed").startswith("Your guesses: ")
     assert page.inner_text("#explore-short").split() == page.inner_text("#explore-verdict").split()
     page.click("#explore-swap")  # the same pair: nothing is asked again

@@ -20,6 +20,7 @@ from ..experiment.rows import NAMED, is_baseline
 from ..gpt.tokenizer import Tokenizer, tokenizer_for
 from ..support.errors import UsageError
 from ..support.progress import progress_bar
+from .copies import near_copies
 from .messages import Messages, load_messages, seen_in_training
 
 TITLES = {name: row.title for name, row in NAMED.items() if is_baseline(name)}
@@ -156,7 +157,8 @@ def leakage(messages: Messages, tokenizer: Tokenizer) -> dict[str, Any]:
     """How many messages stand in the training set too, and what the baselines score without those.
 
     Returns:
-        ``val`` and ``test``: counts, where ``masked`` are those alike after masking, word for word or not;
+        ``val`` and ``test``: counts, where ``masked`` are those alike after masking, word for word or not,
+        and ``near`` those beyond them that are nearly alike (:func:`~onechange.data.copies.near_copies`);
         ``baselines`` as they are chosen, and ``strengths`` for each C: accuracies as fractions on the
         validation messages, on the test messages, and on the ``new`` ones among these, alike to none.
     """
@@ -165,7 +167,8 @@ def leakage(messages: Messages, tokenizer: Tokenizer) -> dict[str, Any]:
         part = getattr(messages, split)
         seen, spam = seen_in_training(messages.train, part), part.label.to_numpy() == 1
         found[split] = {"messages": len(part), "spam": int(spam.sum())}
-        for kind, which in (("verbatim", seen == 2), ("masked", seen >= 1)):
+        near = near_copies(messages.train, part)
+        for kind, which in (("verbatim", seen == 2), ("masked", seen >= 1), ("near", near)):
             found[split] |= {kind: int(which.sum()), f"{kind}_spam": int((which & spam).sum())}
     new = seen_in_training(messages.train, messages.test) == 0
 

@@ -93,7 +93,11 @@ class Runs:
 
     @property
     def took(self) -> float:
-        """Seconds of the first seed, messages in hand: in the book's studies it ran alone, the others together."""
+        """Seconds of the first seed, messages in hand: one timing, on a machine that may have had other work.
+
+        Where ``made["seeds_together"]`` is more than one, so many seeds were trained as one model, and this is the
+        seed's share of their time: less than one alone takes.
+        """
         return float(self.seconds[0])
 
     @property

@@ -184,7 +184,7 @@ def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
 
     Args:
         runs: rows by their number or name.
-        by: ``took`` (seconds for prefix, training and evaluation, of the first seed) or ``n_trainable``.
+        by: ``took`` (seconds for prefix, training and evaluation: see ``Runs.took``) or ``n_trainable``.
     """
     price = {name: float(getattr(row, by)) for name, row in runs.items()}
     level = {name: 100 * float(row.test.mean()) for name, row in runs.items()}

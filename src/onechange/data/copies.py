@@ -1,0 +1,30 @@
+"""Test messages that are nearly one of the training set's: beyond those that masking finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .messages import masked, seen_in_training
+
+NEAR = 0.6
+"""From this cosine on two messages are near-copies: they share more than half of their runs of five characters."""
+
+
+def nearest_in_training(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+    """How near each test message's nearest training message is: ``(N,)``, from 0 to 1.
+
+    The cosine between counts of runs of five characters, after masking (:func:`~onechange.data.messages.masked`).
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
+
+    both = pd.concat([train.text, test.text]).map(masked)
+    counts = normalize(CountVectorizer(analyzer="char", ngram_range=(5, 5)).fit_transform(both))
+    here, there = counts[len(train) :], counts[: len(train)]
+    return np.asarray((here @ there.T).max(axis=1).todense()).ravel()
+
+
+def near_copies(train: pd.DataFrame, test: pd.DataFrame, near: float = NEAR) -> np.ndarray:
+    """Which test messages stand in the training set nearly, and not in any form that masking finds: ``(N,)``."""
+    return (nearest_in_training(train, test) >= near) & (seen_in_training(train, test) == 0)
