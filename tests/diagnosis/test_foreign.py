@@ -111,11 +111,10 @@ def test_with_its_padding_token_padding_changes_nothing(theirs: Callable) -> Non
     assert found["side"].level != "well"  # positions are counted from the left
 
 
-def test_classes_are_matched_by_name(theirs: Callable, sound: str) -> None:
+def test_classes_are_matched_by_name(theirs: Callable) -> None:
     names = {"id2label": {0: "Spam", 1: "Ham"}, "label2id": {"Spam": 0, "Ham": 1}}
     model, folder = theirs("GPT2", **names)
     patient = admit(folder).known_as(("ham", "spam"))
-    assert np.allclose(patient.answers(ids_of(TEXTS)), ask(model, [ids_of(TEXTS)[0]], END)[:, ::-1], atol=1)
     assert np.allclose(patient.answers(ids_of(TEXTS[:1])), ask(model, ids_of(TEXTS[:1]), END)[:, ::-1], atol=1e-6)
     with pytest.raises(UsageError, match="give the labels the same names"):
         admit(folder).known_as(("ham", "offer"))

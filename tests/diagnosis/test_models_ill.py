@@ -18,7 +18,7 @@ from onechange.training.result import Result
 
 ILL: dict[str, tuple[dict[str, Any], str]] = {
     "reads padding": ({"trainable_token_pos": "last"}, "padding"),
-    "padding up to its context": ({"trainable_token_pos": "last", "context_length": "model_context_length"}, "padding"),
+    "padding five times as long": ({"trainable_token_pos": "last", "context_length": 120}, "padding"),
     "padding in its average": ({"average_embeddings": True, "trainable_token_pos": "last"}, "padding"),
     "first token alone": ({"trainable_token_pos": "first"}, "first"),
     "cut": ({"context_length": 4}, "lengths"),
@@ -69,7 +69,7 @@ def test_a_test_set_that_it_has_seen(tmp_path: Path) -> None:
     file = write(frame.loc[frame.index.repeat(2)], tmp_path / "twice.csv")
     found = oc.doctor(trained(file), progress=False)
     assert found["copies"].level == found["new"].level == "act"
-    assert found["new"].values["new"] <= found["new"].values["all"]
+    assert "On new messages it is right on" in found["new"].title
 
 
 def test_names_the_other_way_round(model: Result, tmp_path: Path) -> None:
