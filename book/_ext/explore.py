@@ -28,7 +28,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fresh import digest, remake
 
 EXPLORE = Path(__file__).parents[1] / "_assets" / "explore"
-WORDS = {"uci": "UCI messages", "pocket": "pocket messages"}, {"pocket": "pocket models", "smollm2": "SmolLM2", "gpt2": "GPT-2"}
+WORDS = (
+    {"uci": "UCI messages", "pocket": "pocket messages"},
+    {"pocket": "pocket models", "smollm2": "SmolLM2", "gpt2": "GPT-2"},
+)
 SIGNS = {"better": 1, "worse": -1, DIFFER: 2}
 FIELDS = ("mean", "low", "high", "p", "sign", "seeds", "needed", "together")
 """What is kept of a pair: the change's difference from the base in points, and what is said of it. The other
