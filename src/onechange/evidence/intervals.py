@@ -16,7 +16,7 @@ Where some runs of a row do not start (``Runs.started``) its seeds are of two ki
 describes them: Student's interval of 20 such seeds holds the mean too seldom, that of five far too seldom
 (:mod:`~onechange.evidence.coverage` simulates it, and its table is stored). Their interval has a part for how
 often runs start: see :class:`Stalls`. An interval of a row of which every run started speaks of runs that start;
-how many of further ones may not is :attr:`Runs.may_stall`.
+how many of further ones may not is :attr:`~onechange.evidence.runs.Runs.may_stall`.
 """
 
 from __future__ import annotations
