@@ -258,21 +258,18 @@ def joined(address: str, device: str = "auto") -> Iterator[Cluster]:
     """
     if find_spec("ray") is None:
         raise UsageError("a cluster needs Ray: pip install 'onechange[cluster]' brings it")
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
     if address != "auto":
         answers(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # else it asks who is no Ray for a quarter of an hour
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     own = not ray.is_initialized()
     try:
-        if own and address == "auto":
-            try:
-                ray.init("auto", **quiet)
-            except ConnectionError:
-                ray.init("local", include_dashboard=False, **quiet)
-        elif own:
-            ray.init(address, **quiet)
+        if own:
+            _join(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"the cluster at {address} cannot be joined: {one_line(error)}") from None
     try:
@@ -280,6 +277,22 @@ def joined(address: str, device: str = "auto") -> Iterator[Cluster]:
     finally:
         if own:
             ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray._private.utils import read_ray_address
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "auto":
+        left = read_ray_address()  # by a cluster that runs here, or ran
+        try:
+            answers(left or "")
+        except UsageError:
+            ray.init("local", include_dashboard=False, **quiet)
+            return
+        address = left
+    ray.init(address, **quiet)
 
 
 def answers(address: str) -> None:
