@@ -49,10 +49,10 @@ def test_runs_made_again_agree(study: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(out) == 2 + 3 + 1
     assert processor(torch.device("cpu")) in out[0]
     assert processor(torch.device("cpu")) in out[1]
-    assert out[2].startswith("row 0a, seed 123: 400 of 400 answers")
+    assert out[2].startswith("row 0a, seed 123: 400 of 400 answers are the stored ones; accuracies of")
     assert out[4] == (
-        "row 3, seed 124: 400 of 400 answers are the stored ones; losses agree to 4 digits behind the point, "
-        "accuracies of training and validation to 6"
+        "row 3, seed 124: 400 of 400 answers are the stored ones; losses agree to 4 digits, "
+        "accuracies of training and validation to 6 behind the point"
     )
     assert out[5] == "all 1,200 answers of 3 runs are the stored ones"
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.json")}
@@ -69,8 +69,8 @@ def test_what_differs_is_said(study: Path, tmp_path: Path, capsys: pytest.Captur
     spoil(study, right=right, losses=runs.losses + 0.003, val=runs.val + 2e-5)
     assert main(["verify", "spoilt", "--rows", "3", "--seeds", "2", "--out", str(tmp_path)]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert "400 of 400 answers are the stored ones; losses agree to 2 digits behind the point" in out[2]
-    assert out[2].endswith("accuracies of training and validation to 4")
+    assert "400 of 400 answers are the stored ones; losses agree to 2 digits, " in out[2]
+    assert out[2].endswith("accuracies of training and validation to 4 behind the point")
     assert "row 3, seed 124: 393 of 400 answers" in out[3]
     assert out[4] == "1 of 2 runs differ from the stored ones, in 7 of 800 answers"
 

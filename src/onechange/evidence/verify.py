@@ -25,7 +25,8 @@ class Agreement:
 
     Attributes:
         answers, messages: of so many test messages so many have the same answer, right in both or wrong in both.
-        losses: the largest difference between two training or validation losses, in nats.
+        losses: the largest difference between two training or validation losses, in nats; ``None`` where there are
+            none.
         accuracies: the largest difference between two training or validation accuracies, as a fraction.
     """
 
@@ -33,7 +34,7 @@ class Agreement:
     seed: int
     answers: int
     messages: int
-    losses: float
+    losses: float | None
     accuracies: float
 
     @property
@@ -42,10 +43,11 @@ class Agreement:
         return self.answers == self.messages
 
     def __str__(self) -> str:
-        losses, accuracies = digits(self.losses, LOSS_DIGITS), digits(self.accuracies, ACCURACY_DIGITS)
+        accuracies = digits(self.accuracies, ACCURACY_DIGITS)
+        losses = "" if self.losses is None else f"losses agree to {digits(self.losses, LOSS_DIGITS)} digits, "
         return (
             f"row {self.row}, seed {self.seed}: {self.answers} of {self.messages} answers are the stored ones; "
-            f"losses agree to {losses} digits behind the point, accuracies of training and validation to {accuracies}"
+            f"{losses}accuracies of training and validation to {accuracies} behind the point"
         )
 
 
@@ -134,13 +136,14 @@ def _check(name: str, kept: Runs, seeds: int) -> None:
 
 def _agreements(kept: Runs, here: Runs) -> list[Agreement]:
     def apart(a: np.ndarray, b: np.ndarray) -> float:
+        """The largest difference, infinite where the two are not of one shape."""
         return float(np.abs(a - b).max(initial=0.0)) if a.shape == b.shape else math.inf
 
-    N = kept.right.shape[1]
-    return [
-        Agreement(
-            kept.row, seed, int((kept.right[i] == here.right[i]).sum()), N, apart(kept.losses[i], here.losses[i]),
-            max(apart(kept.train[i], here.train[i]), apart(kept.val[i], here.val[i])),
-        )
-        for i, seed in enumerate(kept.seeds)
-    ]  # fmt: skip
+    def of(i: int, seed: int) -> Agreement:
+        same, N = kept.right[i] == here.right[i], kept.right.shape[1]
+        accuracies = max(apart(kept.train[i], here.train[i]), apart(kept.val[i], here.val[i]))
+        some = kept.losses[i].size + here.losses[i].size > 0
+        losses = apart(kept.losses[i], here.losses[i]) if some else None
+        return Agreement(kept.row, seed, int(same.sum()), N, losses, accuracies)
+
+    return [of(i, seed) for i, seed in enumerate(kept.seeds)]
