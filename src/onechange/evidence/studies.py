@@ -112,7 +112,7 @@ def make(name: str, seeds: int, store: Store, target: Path, device: str, workers
             many = min(seeds, study.seeds_of(row))
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
-                for part in (jobs[:1], jobs):  # the first seed alone: its seconds are what the row takes
+                for part in (jobs[:1], jobs):  # the first seed by itself: its seconds are one run's
                     done = run_study(part, store, device=device, progress=False, prefixes=prefixes, workers=processes)
                     found = runs_of(done)
                 if not found[row].seeds:
