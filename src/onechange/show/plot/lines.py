@@ -123,11 +123,11 @@ def forest(frame: pd.DataFrame, *, xlabel: str = "difference in test accuracy", 
     if not all(math.isnan(row.published) for row in rows):
         key.append("◇ published, one seed")
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join(words)}."
-    largest, shown = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)
+    largest, told = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)
     says = f"{largest.mid:+.1f}".translate(MINUS)
     finding = f"The largest difference is that of “{largest.label}”, {says} points."
     if "shown" in frame:
-        finding = f"{shown} of {len(rows)} {'is' if shown == 1 else 'are'} shown after correction. {finding}"
+        finding = f"{told} of {len(rows)} {'is' if told == 1 else 'are'} shown after correction. {finding}"
     return Chart(lambda layout: lines(layout, rows, 0.0, f"{xlabel} (points)", key), alt, finding)
 
 
