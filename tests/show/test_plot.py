@@ -149,7 +149,7 @@ def test_a_caption_states_what_is_found() -> None:
     )
     assert CHARTS["pairs"].finding == "The plain loop takes 6.7 to 400 times what this engine takes."
     html = CHARTS["losses"].says("more & <less>")._repr_html_()
-    assert "<figcaption>more &amp; &lt;less&gt;</figcaption>" in html
+    assert '<figcaption>more &amp; &lt;less&gt; <span class="oc-badge">UCI messages</span></figcaption>' in html
 
 
 def test_a_run_that_ended_early_is_drawn_as_far_as_it_went() -> None:

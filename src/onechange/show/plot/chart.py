@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -21,6 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from ...experiment.experiment import Experiment
 
 INK = "#23272d"
 """The baseline, and all text. On a page it is the colour of the text around it."""
@@ -65,12 +67,14 @@ NARROW = Layout("narrow", 340, 220)
 class Chart:
     """A figure of the book: ``draw`` makes it for a layout, ``alt`` says in words what it shows.
 
-    ``finding`` is the caption: what there is to see in it. A page numbers its captions.
+    ``finding`` is the caption: what there is to see in it. A page numbers its captions. ``badge`` says which set of
+    messages the figure is of.
     """
 
     draw: Callable[[Layout], Figure]
     alt: str
     finding: str = ""
+    badge: str = ""
 
     def says(self, finding: str) -> Chart:
         """The same figure with another caption."""
@@ -105,7 +109,8 @@ class Chart:
             for name, colour in PALETTE.items():
                 svg = svg.replace(colour, f"var(--oc-{name}, {colour})")
             parts.append(svg.replace("<svg ", f'<svg class="oc-{layout.name}" style="max-width: {layout.width}px" ', 1))
-        caption = f"<figcaption>{escape(self.finding)}</figcaption>" if self.finding else ""
+        badge = f' <span class="oc-badge">{escape(self.badge)}</span>' if self.badge else ""
+        caption = f"<figcaption>{escape(self.finding)}{badge}</figcaption>" if self.finding else ""
         return f'<figure class="oc-chart"><div class="oc-figure">{STYLE}{"".join(parts)}</div>{caption}</figure>'
 
     def __repr__(self) -> str:
@@ -119,10 +124,17 @@ STYLE = (
     ".oc-chart figcaption{counter-increment:oc-figure;font:14px/1.45 var(--oc-font,system-ui);"
     "text-align:left;margin:.7em 0 0;color:inherit}"
     ".oc-chart figcaption::before{content:'Figure ' counter(oc-figure) '. ';font-weight:600}"
+    ".oc-badge{white-space:nowrap;font-size:12px;border:1px solid currentColor;border-radius:3px;padding:0 .4em}"
     ".oc-figure svg{display:block;width:100%;height:auto;overflow:visible}"
     ".oc-figure .oc-narrow{display:none}"
     "@container (max-width: 540px){.oc-figure .oc-wide{display:none}.oc-figure .oc-narrow{display:block}}</style>"
 )
+
+
+def badge(experiments: Iterable[Experiment]) -> str:
+    """Which messages some runs are of, in words."""
+    names = {"uci": "UCI messages", "pocket": "pocket messages"}
+    return " and ".join(dict.fromkeys(names.get(str(e.resolved().dataset), "own messages") for e in experiments))
 
 
 def new_axes(

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from ...experiment.experiment import BASELINE, SCALES, Experiment
 from ...experiment.rows import NAMED, TABLE, row_of
 from ...support.errors import UsageError
-from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, new_axes, spread, write
+from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, badge, new_axes, spread, write
 
 if TYPE_CHECKING:
     from ...training.result import Result
@@ -84,7 +84,7 @@ def _curves(ylabel: str, xlabel: str, results: Sequence[Result], frames: list[pd
             write(axes, 9, height, long, at=(1, 0), color=colour, size=12, va="center")
         return figure
 
-    return Chart(draw, alt, finding)
+    return Chart(draw, alt, finding, badge(r.experiment for r in results))
 
 
 def traces(

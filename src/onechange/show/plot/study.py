@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 
 from ...experiment.rows import NAMED, TABLE
 from ...support.errors import UsageError
-from .chart import INK, LINE, NARROW, PALETTE, ROOM, SERIES, Chart, Layout, new_axes, write
+from .chart import INK, LINE, NARROW, PALETTE, ROOM, SERIES, Chart, Layout, badge, new_axes, write
 from .lines import Line, forest, lines
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ def rows(runs: Sequence[Runs], *, clean: bool = False) -> Chart:
     best, worst = (pick(found, key=lambda line: line.mid) for pick in (max, min))
     finding = f"The highest mean has “{best.label}” with {best.text}, the lowest “{worst.label}” with {worst.text}."
     key = ["pale: one seed each; full: their mean, with its 95% interval"] if any(line.dots for line in found) else []
-    return Chart(lambda layout: lines(layout, found, zero, "test accuracy (%)", key + stuck), alt, finding)
+    return Chart(
+        lambda layout: lines(layout, found, zero, "test accuracy (%)", key + stuck),
+        alt,
+        finding,
+        badge(r.experiment for r in runs),
+    )
 
 
 def stuck_of(runs: Sequence[Runs]) -> list[str]:
@@ -132,7 +137,7 @@ def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
         write(axes, -46, 12, what, alpha=0.75)
         return figure
 
-    return Chart(draw, alt, finding)
+    return Chart(draw, alt, finding, badge(r.experiment for r in runs))
 
 
 def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean: bool = False) -> Chart:
@@ -176,7 +181,7 @@ def sweep(points: Mapping[float, Runs], xlabel: str, *, log: bool = True, clean:
         write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
         return figure
 
-    return Chart(draw, alt, finding)
+    return Chart(draw, alt, finding, badge(r.experiment for r in points.values()))
 
 
 def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
@@ -224,7 +229,7 @@ def cost(runs: Mapping[str, Runs], by: str = "took") -> Chart:
         write(axes, -46, 12, "test accuracy (%)", alpha=0.75)
         return figure
 
-    return Chart(draw, alt, finding)
+    return Chart(draw, alt, finding, badge(r.experiment for r in runs.values()))
 
 
 def _join(names: Sequence[str]) -> str:
@@ -315,4 +320,4 @@ def agreement(runs: Mapping[str, Runs]) -> Chart:
         axes.spines[["left", "bottom"]].set_visible(False)
         return figure
 
-    return Chart(draw, alt, finding)
+    return Chart(draw, alt, finding, badge(r.experiment for r in runs.values()))
