@@ -175,7 +175,8 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     one, other = paired(base, change)
     d = other.right.astype(float) - one.right  # (S, N)
     kept = one.kept(clean) & other.kept(clean)
-    losses = [*loss_of(other, kept), *(-loss for loss in loss_of(one, kept))]
+    alike = not d.any()  # of two rows that answer every message alike, none starts where the other does not
+    losses = [] if alike else [*loss_of(other, kept), *(-loss for loss in loss_of(one, kept))]
     if len(d) == 1:
         found, p = of_one(d[0, kept[0]])
     else:
