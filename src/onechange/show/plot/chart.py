@@ -180,6 +180,7 @@ def to_svg(figure: Figure, alt: str) -> str:
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     text = text[text.index("<svg ") :]
+    text = text.replace(' target="_blank"', "")  # a chapter opens where the figure stands
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:width|height)="[\d.]+pt"| transform="rotate\(-0 [^"]*"', "", text)
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
