@@ -11,7 +11,7 @@ import pytest
 from made_ill import messages, write
 
 import onechange as oc
-from onechange.diagnosis.findings import Report
+from onechange.diagnosis.report import Report
 
 
 def leaked(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 import onechange as oc
 from onechange.cli.main import main
-from onechange.diagnosis.findings import ALARM, CHAPTERS, Check, Finding, Report, settle
+from onechange.diagnosis.findings import ALARM, CHAPTERS, Check, Finding, settle
+from onechange.diagnosis.report import Report
 from onechange.support.errors import UsageError
 from onechange.training.result import Result
 

@@ -34,7 +34,7 @@ class Doctor:
 
     def __call__(self) -> int:
         from ..diagnosis.doctor import doctor
-        from ..diagnosis.page import check_target
+        from ..diagnosis.report import check_target
 
         if self.html is not None:
             check_target(Path(home(self.html)))

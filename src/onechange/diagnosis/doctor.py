@@ -23,10 +23,11 @@ from ..training.result import Result
 from . import answers, figures, position
 from . import messages as of_messages
 from .admission import admit
-from .findings import Check, Report, settle
+from .findings import Check, settle
 from .messages import Counting, count, half
 from .patient import Patient
 from .power import power
+from .report import Report
 
 CONTEXT = 1024
 """Tokens that GPT-2 reads at most: what messages are held against where there is no model."""

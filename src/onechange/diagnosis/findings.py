@@ -1,4 +1,4 @@
-"""What the doctor says: findings, each with how it was measured and how sure it is, and the report they make.
+"""What the doctor says: findings, each with how it was measured and how sure it is.
 
 A check looks at a fact (two messages are the same; an answer changed) or tests something that chance alone could
 bring about. All tests of a report are corrected together (Holm, 1979) before any of them may raise an alarm, at the
@@ -8,19 +8,12 @@ at most should hold a false one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-
-import pandas as pd
 
 from ..evidence.compare import adjust
 from ..evidence.intervals import Estimate
-from ..show.plot import Chart
-from ..support.files import home, write_atomically
-from ..training.result import finite
 
 ALARM = 0.01
 """How likely a report on something healthy may raise any alarm by chance."""
@@ -114,99 +107,6 @@ def percent(share: float) -> str:
 def counted(n: int, what: str) -> str:
     """``1 message``, ``2 messages``."""
     return f"{n:,} {what}{'s' * (n != 1)}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the doctor found.
-
-    Attributes:
-        subject: what was looked at.
-        understood: what was understood of it, a line each.
-        findings: those to do something about first.
-        frames: tables, by name.
-        figures: charts, by name.
-        seconds: how long it took.
-    """
-
-    subject: str
-    understood: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    frames: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
-    figures: dict[str, Chart] = field(default_factory=dict, repr=False)
-    seconds: float = 0.0
-
-    def __getitem__(self, key: str) -> Finding:
-        """The finding of a key."""
-        return next(finding for finding in self.findings if finding.key == key)
-
-    def of(self, level: Level) -> list[Finding]:
-        """The findings of a level."""
-        return [finding for finding in self.findings if finding.level == level]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether there is nothing to do something about."""
-        return not self.of("act")
-
-    @property
-    def verdict(self) -> str:
-        """The whole in a sentence."""
-        ill, know, well = (len(self.of(level)) for level in LEVELS)
-        first = f"{counted(ill, 'thing')} to do something about" if ill else "Nothing to do something about"
-        return f"{first}, {know} to know, {well} in order."
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The findings as a frame: ``level``, ``title``, ``do``, by key."""
-        rows = [(f.key, f.level, f.title, f.do) for f in self.findings]
-        return pd.DataFrame(rows, columns=["finding", "level", "title", "do"]).set_index("finding")
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values; the figures by their alternative texts."""
-        frames: dict[str, Any] = {name: frame.to_dict("records") for name, frame in self.frames.items()}
-        return finite({
-            "subject": self.subject,
-            "understood": list(self.understood),
-            "healthy": self.healthy,
-            "verdict": self.verdict,
-            "findings": [asdict(finding) for finding in self.findings],
-            "frames": frames,
-            "figures": {name: chart.alt for name, chart in self.figures.items()},
-            "seconds": self.seconds,
-        })  # fmt: skip
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), allow_nan=False, default=plain)
-
-    def to_html(self, book: str = "") -> str:
-        """The whole as one page that needs nothing from outside; chapters are links where ``book`` says it is."""
-        from .page import page
-
-        return page(self, book)
-
-    def save(self, path: str | Path, book: str = "") -> Path:
-        """Write :meth:`to_html` to a file, whole or not at all."""
-        path, text = Path(home(path)), self.to_html(book)
-        write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-        return path
-
-    def _repr_html_(self) -> str:
-        from .page import body
-
-        return body(self, "", own_page=False)
-
-    def __str__(self) -> str:
-        parts = [self.subject, *self.understood, "", self.verdict]
-        for level, heading in LEVELS.items():
-            if found := self.of(level):
-                parts += ["", heading, *map(str, found)]
-        return "\n".join(parts)
-
-
-def plain(value: Any) -> Any:
-    """A number of NumPy's as Python's."""
-    return value.item()
 
 
 def one_of(texts: Sequence[str], most: int = 3) -> str:
