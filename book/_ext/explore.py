@@ -41,7 +41,10 @@ Study = dict[str, Runs]
 
 
 def tables() -> list[tuple[str, list[Study]]]:
-    """The stored studies by what they have in common: its name, and the studies, the table's own first."""
+    """The stored studies by what they have in common: its name, and the studies, the table's own first.
+
+    What has no baseline yet is no table.
+    """
     found: dict[str, list[Study]] = {}
     for name, study in STUDIES.items():
         try:
@@ -50,7 +53,7 @@ def tables() -> list[tuple[str, list[Study]]]:
             continue
         datasets, scales = WORDS
         found.setdefault(f"{datasets[study.dataset]}, {scales[study.scale]}", []).append(rows)
-    return list(found.items())
+    return [(name, studies) for name, studies in found.items() if any("1" in rows for rows in studies)]
 
 
 def joined(studies: list[Study]) -> Study:

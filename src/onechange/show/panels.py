@@ -188,6 +188,7 @@ def looks(tokens: Sequence[str], shares: Mapping[str, np.ndarray]) -> str:
 
 
 ASKED = "outline:2px solid currentColor"
+MOST = 40  # per cent of colour behind a token: with more, its text could not be read in the dark
 LOOKS = (
     ".oc-looks{padding:3px}.oc-looks>div{display:flex;flex-wrap:wrap;gap:3px;align-items:center;margin:0 0 6px}"
     ".oc-looks small{flex:0 0 4.5em}"
@@ -199,7 +200,7 @@ LOOKS = (
 def _looking(tokens: Sequence[str], share: np.ndarray) -> str:
     spans = []
     for s, token in enumerate(tokens):
-        tints = ";".join(f"--w{t}:{min(100, 130 * share[t, s]):.0f}" for t in range(len(tokens)))
+        tints = ";".join(f"--w{t}:{min(MOST, 1.3 * MOST * share[t, s]):.0f}" for t in range(len(tokens)))
         most = [int(i) for i in np.argsort(-share[s])[:3] if share[s, i] >= 0.005]
         says = f"{token} looks at " + ", ".join(f"{tokens[i]} {100 * share[s, i]:.0f}%" for i in most)
         spans.append(

@@ -26,7 +26,7 @@
   for (const row of rows) {
     const line = document.createElement("li");
     if (row.row === "1") line.className = "oc-base";
-    line.innerHTML = '<span class="oc-rank"></span><span class="oc-name"></span><svg aria-hidden="true"></svg><span class="oc-score"></span>';
+    line.innerHTML = '<span class="oc-rank"></span><span class="oc-name"></span><svg role="img"></svg><span class="oc-score"></span>';
     line.querySelector(".oc-name").textContent = `${row.row} ${row.name}`;
     Object.assign(row, { line, drawn: null, before: [] });
     list.append(line);
@@ -35,6 +35,8 @@
   function draw(row) {
     const chart = row.line.querySelector("svg");
     chart.replaceChildren();
+    const of = all.checked ? `${row.mean.toFixed(1)}%, interval ${row.low.toFixed(1)} to ${row.high.toFixed(1)}` : `${row.drawn}%`;
+    chart.setAttribute("aria-label", of);
     if (all.checked) {
       for (const value of row.each) chart.append(dot("oc-ghost", value));
       chart.append(shape("line", "oc-bar", { x1: `${x(row.low)}%`, x2: `${x(row.high)}%`, y1: "50%", y2: "50%" }));
