@@ -117,8 +117,8 @@ def test_a_token_says_where_it_looks() -> None:
     assert chart.alt == "<a> looks at 100% <a>. b looks at 25% <a>; 75% b."
     assert chart.finding.startswith("Of a token's attention 0% ")
     html = panels.looks(["<a>", "b"], {"block 1": shares})
-    assert 'data-t="0" style="--w0:100;--w1:32" title="&lt;a&gt; looks at &lt;a&gt; 100%"' in html
-    assert 'data-t="1" style="--w0:0;--w1:98" title="b looks at b 75%, &lt;a&gt; 25%"' in html
+    assert 'data-t="0" style="--w0:40;--w1:13" title="&lt;a&gt; looks at &lt;a&gt; 100%"' in html
+    assert 'data-t="1" style="--w0:0;--w1:39" title="b looks at b 75%, &lt;a&gt; 25%"' in html
     assert "span{--w:var(--w1)}" in html  # until a token is asked it is the last
 
 
