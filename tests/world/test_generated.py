@@ -199,7 +199,7 @@ def test_command_lines(
         assert status == 0 or said[-1].startswith("onechange: "), (i, words, err)
         summary = ["40 messages, 2 classes: a 20, b 20, from mine.csv (UTF-8)"] if len(said) == 2 else []
         assert said[:-1] == (summary if status == 2 else []), (i, words, err)
-    assert well > 20
+    assert well > 10  # or nothing would be shown of lines that are right
     assert list((tmp_path / "here").iterdir()) == []
 
 
