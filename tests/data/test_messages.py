@@ -102,7 +102,7 @@ def test_gpt2_tokenizer_without_a_network(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_gpt2_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its merges decide every number: a file that is not the published one, half of it or another, is named."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    for path in tokenizer._gpt2_files():
+    for path in tokenizer.gpt2_files():
         path.write_text("#version: 0.2\n")
     assert tokenizer.gpt2_files_are_here()
     with pytest.raises(UsageError, match="6d1cbeee0f20b3d9449abfede4726ed8212e3aee") as caught:

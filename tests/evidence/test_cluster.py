@@ -149,3 +149,13 @@ def test_what_has_a_name_goes_to_its_place(uci_cache: Path) -> None:
     parcel = Parcel.of(Experiment("pocket-small", dataset="uci").resolved())
     assert [item.place for item in parcel.items] == ["SMSSpamCollection"]
     assert parcel.items[0].is_here
+
+
+@pytest.mark.usefixtures("uci_cache")
+def test_gpt2s_tokenizer_and_the_messages_travel_by_their_names(reference: Path) -> None:
+    """To where every machine looks for them, under the hashes that they are pinned by."""
+    e = Experiment(weights="random", trainable_layers="all").resolved()
+    items = {item.place: item for item in Parcel.of(e).items}
+    files = sorted(f"tiktoken/{path.name}" for path in (reference / "tiktoken").iterdir())
+    assert sorted(items) == ["SMSSpamCollection", *files]
+    assert all(cache.sha256(item.source) == item.sha256 for item in items.values() if item.source)

@@ -7,7 +7,6 @@ reader's own folder or file goes to ``cluster/<hash>`` there. What ships with th
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from ..data.messages import Source
 from ..data.uci import uci_file
 from ..experiment.experiment import Experiment
 from ..gpt.stored import files_of
-from ..gpt.tokenizer import GPT2_FILES, GPT2_VOCABULARIES, gpt2_encoding, own_tokenizer
+from ..gpt.tokenizer import GPT2_FILES, GPT2_VOCABULARIES, gpt2_encoding, gpt2_files, own_tokenizer
 from ..support.cache import check, is_marked, mark, root, sha256
 from ..support.files import write_atomically
 
@@ -128,9 +127,8 @@ def _cached(e: Experiment) -> Iterator[Item]:
         folder is not None and not own_tokenizer(folder) and e.checkpoint.shape.vocab_size in GPT2_VOCABULARIES
     ):
         gpt2_encoding()  # there, and the right one
-        for name in GPT2_FILES.values():
-            path = Path(os.environ["TIKTOKEN_CACHE_DIR"]) / name
-            yield Item(f"tiktoken/{name}", sha256(path), path)
+        for path, digest in zip(gpt2_files(), GPT2_FILES.values(), strict=True):
+            yield Item(f"tiktoken/{path.name}", digest, path)
     if e.dataset == "uci":
         yield Item(uci_file().name, Source.of(e).digest, uci_file())
 

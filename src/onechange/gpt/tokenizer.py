@@ -197,18 +197,18 @@ def gpt2_encoding() -> tiktoken.Encoding:
     if not os.environ.get("TIKTOKEN_CACHE_DIR"):  # empty, it would keep nothing
         os.environ["TIKTOKEN_CACHE_DIR"] = str(root() / "tiktoken")
     what = f"GPT-2's tokenizer ({' and '.join(GPT2_FILES)})"
-    for (name, digest), path in zip(GPT2_FILES.items(), _gpt2_files(), strict=True):
+    for (name, digest), path in zip(GPT2_FILES.items(), gpt2_files(), strict=True):
         download(GPT2_ADDRESS + name, path, digest, what)
     return tiktoken.get_encoding("gpt2")
 
 
 def gpt2_files_are_here() -> bool:
     """Whether GPT-2's tokenizer can be had without a download."""
-    return all(path.is_file() for path in _gpt2_files())
+    return all(path.is_file() for path in gpt2_files())
 
 
-def _gpt2_files() -> list[Path]:
-    """Where tiktoken keeps the two files: each by the SHA-1 of its address."""
+def gpt2_files() -> list[Path]:
+    """Where tiktoken keeps :data:`GPT2_FILES`, in their order: each by the SHA-1 of its address."""
     place = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or root() / "tiktoken")
     return [place / hashlib.sha1((GPT2_ADDRESS + name).encode()).hexdigest() for name in GPT2_FILES]
 
