@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from ...experiment.experiment import BASELINE, SCALES, Experiment
 from ...experiment.rows import NAMED, TABLE, row_of
@@ -94,7 +94,6 @@ def traces(
     *,
     dots: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     logx: bool = False,
-    logy: bool = False,
 ) -> Chart:
     """One number over another, a curve a name.
 
@@ -102,7 +101,7 @@ def traces(
         curves: up to four names to their points, from left to right.
         xlabel, ylabel: what the two are, with their units.
         dots: by the same names, single points behind the curves, such as the seeds that one is the mean of.
-        logx, logy: on a logarithmic axis.
+        logx: on a logarithmic axis.
 
     Raises:
         UsageError: for more curves than there are colours.
@@ -124,13 +123,11 @@ def traces(
             axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1.8, gid=f"{i}-curve")
             axes.plot(*curve[-1], marker, color=colour, markersize=5, clip_on=False)
             write(axes, -46, head + 10 - LINE * i, f"{sign} {name}", color=colour)
-        for axis, scaled, log in ((axes.xaxis, axes.set_xscale, logx), (axes.yaxis, axes.set_yscale, logy)):
-            if log:
-                scaled("log")
-                axis.set_minor_locator(NullLocator())
-            else:
-                axis.set_major_locator(MaxNLocator(5))
-        if not logx:
+        axes.locator_params(nbins=5)
+        if logx:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
             axes.set_xlim(0)
         axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)
         axes.spines["left"].set_visible(False)

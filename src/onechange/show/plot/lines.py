@@ -105,7 +105,6 @@ def forest(
     *,
     xlabel: str = "difference in test accuracy",
     against: str = "the baseline",
-    other: str = "published, one seed",
     notes: Sequence[str] = (),
 ) -> Chart:
     """Differences with their intervals, and a line at zero.
@@ -116,7 +115,6 @@ def forest(
             correction was made. One that is not has a hollow mark.
         xlabel: what the differences are of.
         against: what they are differences from.
-        other: what ``published`` is, where that is something else.
         notes: lines that stand above, below the key.
     """
     rows, words = [], []
@@ -127,13 +125,13 @@ def forest(
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
         there = signed(published).translate(MINUS)
-        also = "" if math.isnan(published) else f", {other.partition(',')[0]} {there}"
+        also = "" if math.isnan(published) else f", published {there}"
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
         key = ["● shown after correction, with its 95% interval", "○ not shown"]
     if not all(math.isnan(row.published) for row in rows):
-        key.append(f"◇ {other}")
+        key.append("◇ published, one seed")
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join([*words, *notes])}."
     key += notes
     largest, full = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)

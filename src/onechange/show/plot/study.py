@@ -64,13 +64,7 @@ def called(label: str) -> str:
     return title if name in NAMED and title == NAMED[name].title and not name[0].isdigit() else label
 
 
-def differences(
-    comparisons: Mapping[str, Comparison],
-    *,
-    published: bool = True,
-    beside: Mapping[str, Comparison] | None = None,
-    other: str = "",
-) -> Chart:
+def differences(comparisons: Mapping[str, Comparison], *, published: bool = True) -> Chart:
     """Each row's difference from what it is compared with, its interval, and beside it the published one.
 
     A mark is full where the difference is shown after the correction that the comparisons went through.
@@ -78,21 +72,17 @@ def differences(
     Args:
         comparisons: of :func:`~onechange.evidence.compare.against_baseline`, by row, or others.
         published: draw the published differences from row 1 too, where there are any.
-        beside, other: draw instead of these what the same rows came to elsewhere, and where that was.
     """
     records = []
     for row, c in comparisons.items():
         d = c.difference
         old = (TABLE[int(row)].test - TABLE[1].test) / 100 if published and row.isdecimal() else math.nan
-        if beside is not None:
-            old = beside[row].difference.mean if row in beside else math.nan
         record = {"label": called(c.change), "diff": d.mean, "low": d.low, "high": d.high, "published": old}
         records.append(record | {"shown": c.shown})
     bases = {c.base for c in comparisons.values()}
     against = bases.pop() if len(bases) == 1 else "what each is set beside"
     stuck = list(dict.fromkeys(words for c in comparisons.values() for words in c.stuck))
-    named = {"other": other} if other else {}
-    return forest(pd.DataFrame(records), against=against, notes=stuck, **named)
+    return forest(pd.DataFrame(records), against=against, notes=stuck)
 
 
 def bands(runs: Sequence[Runs], column: str = "val") -> Chart:
