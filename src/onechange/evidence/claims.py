@@ -19,7 +19,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..support.signs import signed
+from ..support.signs import MINUS, interval
 from .compare import Comparison, difference
 from .runs import LEVEL, Runs
 
@@ -39,7 +39,7 @@ class Part:
     @property
     def region(self) -> str:
         """Where the difference must lie, in words."""
-        low, high = (f"{x:g}".replace("-", "−") for x in (self.low, self.high))
+        low, high = (f"{x:g}".translate(MINUS) for x in (self.low, self.high))
         if self.low == self.high:
             return low
         if ANY in (self.high, -self.low):
@@ -111,7 +111,7 @@ class Finding:
 def numbers(c: Comparison) -> str:
     """A difference in points with its interval, in figures."""
     d = c.difference
-    return f"{signed(100 * d.mean)} [{signed(100 * d.low)}, {signed(100 * d.high)}]".replace("-", "−")
+    return interval(100 * d.mean, 100 * d.low, 100 * d.high)
 
 
 CLAIMS = (

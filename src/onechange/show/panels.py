@@ -21,7 +21,7 @@ from ..classifier.reading import Reading
 from ..evidence.intervals import Estimate, accuracy
 from ..evidence.runs import runs_of
 from ..experiment.experiment import Experiment
-from ..support.signs import signed
+from ..support.signs import printed
 from ..training.result import Result
 from .plot import PALETTE
 
@@ -156,7 +156,7 @@ def readings(pairs: Sequence[tuple[str, Reading]]) -> str:
 
 def _line(line: Line) -> str:
     attention = "".join(f'<td style="background:{_tint(CHANGE_2, 45 * w)}">{_few(w)}</td>' for w in line.attention)
-    effect = "–" if np.isnan(line.effect) else _signed(100 * line.effect)
+    effect = "–" if np.isnan(line.effect) else printed(100 * line.effect)
     return (
         f"<tr{' class=oc-read' * line.read}><th scope=row>{escape(line.word)}{' ◀' * line.read}</th>"
         f'<td>{line.place}</td><td style="{_bar(CHANGE, line.probability)}">{100 * line.probability:.0f}</td>'
@@ -212,10 +212,6 @@ def _looking(tokens: Sequence[str], share: np.ndarray) -> str:
 
 def _few(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.005 else "·"
-
-
-def _signed(points: float) -> str:
-    return signed(points).replace("-", "−")
 
 
 def _tint(colour: str, percent: float) -> str:

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..gpt.lora import LoRALinear
+from ..support.signs import MINUS
 from .plot.anatomy import box
-from .plot.chart import INK, MINUS, PALETTE, Chart, Layout, new_axes, write
+from .plot.chart import INK, PALETTE, Chart, Layout, new_axes, write
 
 TRAINED = PALETTE["change"]
 

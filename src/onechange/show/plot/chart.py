@@ -45,7 +45,6 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-MINUS = str.maketrans("-", "−")
 LINE = 18  # height of a line of text
 ROOM = 6.9  # width to allow for a character
 

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 from ...experiment.experiment import BASELINE, SCALES, Experiment
 from ...experiment.rows import NAMED, TABLE, row_of
 from ...support.errors import UsageError
-from .chart import INK, LINE, MINUS, SERIES, Chart, Layout, badge, new_axes, spread, write
+from ...support.signs import MINUS
+from .chart import INK, LINE, SERIES, Chart, Layout, badge, new_axes, spread, write
 
 if TYPE_CHECKING:
     from ...training.result import Result

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...support.signs import signed
-from .chart import INK, LINE, MINUS, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
+from ...support.signs import interval, printed
+from .chart import INK, LINE, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -121,11 +121,10 @@ def forest(
     for record in frame.to_dict("records"):
         diff, low, high = (100 * float(record[name]) for name in ("diff", "low", "high"))
         published = 100 * float(record.get("published", math.nan))
-        text = f"{signed(diff)} [{signed(low)}, {signed(high)}]".translate(MINUS)
+        text = interval(diff, low, high)
         shown = bool(record.get("shown", True))
         rows.append(Line(str(record["label"]), diff, low, high, text, published=published, hollow=not shown))
-        there = signed(published).translate(MINUS)
-        also = "" if math.isnan(published) else f", published {there}"
+        also = "" if math.isnan(published) else f", published {printed(published)}"
         words.append(f"{record['label']}: {text}{also}{'' if shown else ', not shown'}")
     key = ["● measured, with its 95% interval"]
     if any(row.hollow for row in rows):
@@ -135,7 +134,7 @@ def forest(
     alt = f"{xlabel.capitalize()} from {against} in points, with 95% intervals. {'; '.join([*words, *notes])}."
     key += notes
     largest, full = max(rows, key=lambda row: abs(row.mid)), sum(not row.hollow for row in rows)
-    says = f"{largest.mid:+.1f}".translate(MINUS)
+    says = printed(largest.mid)
     finding = f"The largest difference is that of “{largest.label}”, {says} points."
     if "shown" in frame:
         finding = f"{full} of {len(rows)} {'is' if full == 1 else 'are'} shown after correction. {finding}"

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...experiment.rows import TABLE, row_of
-from ...support.signs import signed
-from .chart import INK, MINUS, NARROW, PALETTE, Chart, Layout, new_axes, write
+from ...support.signs import MINUS, interval, printed
+from .chart import INK, NARROW, PALETTE, Chart, Layout, new_axes, write
 
 if TYPE_CHECKING:
     from ...evidence.compare import Comparison
@@ -61,12 +61,11 @@ class Mark:
 
     @property
     def text(self) -> str:
-        return signed(self.mid).translate(MINUS)
+        return printed(self.mid)
 
     @property
     def words(self) -> str:
-        interval = f"[{signed(self.low)}, {signed(self.high)}]".translate(MINUS)
-        return f"{self.text} {interval}{'' if self.shown else ', not shown'}"
+        return f"{interval(self.mid, self.low, self.high)}{'' if self.shown else ', not shown'}"
 
 
 def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callouts: Mapping[str, str]) -> Chart:
@@ -81,13 +80,7 @@ def opening(rows: Mapping[str, Runs], against: Mapping[str, Comparison], callout
     marks = [_mark(row, c, callouts.get(row, "")) for row, c in against.items()]
     groups = [(home, [m for m in marks if m.home == home]) for home in QUESTIONS]
     groups = [(home, found) for home, found in groups if found]
-    said = [
-        f"{NAMES[m.row]}: {m.text} [{signed(m.low)}, {signed(m.high)}]{'' if m.shown else ', not shown'}".translate(
-            MINUS
-        )
-        for _, found in groups
-        for m in found
-    ]
+    said = [f"{NAMES[m.row]}: {m.words}" for _, found in groups for m in found]
     alt = (
         f"Difference in test accuracy from the baseline, which has {level:.1f}% right, in points with 95% intervals, "
         f"by question. {'; '.join(said)}."
@@ -158,5 +151,5 @@ def _line(axes: Axes, mark: Mark, y: float, left: float, stacked: bool) -> None:
     write(axes, 48, 0, mark.text, at=(1, y), ha="right", size=12, alpha=0.85, **side)
     if mark.note and not stacked:  # on the side where zero is
         end, shift, align = (mark.high, 9, "left") if mark.mid < 0 else (mark.low, -9, "right")
-        write(axes, shift, 0, mark.note, at=(end, y), xycoords="data", ha=align, va="center", size=11.5, alpha=0.8,
+        write(axes, shift, 0, mark.note, at=(end, y), xycoords="data", ha=align, va="center", size=12, alpha=0.8,
               style="italic")  # fmt: skip
