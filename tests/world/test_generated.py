@@ -140,13 +140,14 @@ WORDS = ["", "-1", "0", "1", "2", "3", "16", "0.5", "1e9", "nan", "inf", "auto",
 OPTIONS = [*names(), "json", "save", "merge", "find", "device", "memory", "prefix_memory", "prefix_disk",
            "checkpointing", "rows", "seeds", "length", "book", "scale", "out", "workers", "clean", "csv", "format",
            "stored", "file", "help"]  # fmt: skip
+WITHOUT_EXPERIMENT = ("verify", "show", "predict", "doctor")
 HARMLESS = [name for name in COMMANDS if name not in ("fetch", "pretrain", "cache")]
 
 
 def a_command(dice: random.Random, places: Sequence[Path]) -> list[str]:
     """Mostly of known options with values that could be theirs, so that it gets far."""
     words = [dice.choice(HARMLESS) if dice.random() < 0.98 else dice.choice(WORDS)]
-    if dice.random() < 0.7:
+    if words[0] not in WITHOUT_EXPERIMENT and dice.random() < 0.7:
         words += ["--model_size", "pocket-small"]
     for _ in range(dice.choice([0, 1, 1, 2, 3, 5])):
         name, how = dice.choice(OPTIONS), dice.random()
@@ -199,7 +200,7 @@ def test_command_lines(
         assert status == 0 or said[-1].startswith("onechange: "), (i, words, err)
         summary = ["40 messages, 2 classes: a 20, b 20, from mine.csv (UTF-8)"] if len(said) == 2 else []
         assert said[:-1] == (summary if status == 2 else []), (i, words, err)
-    assert well > 10  # or nothing would be shown of lines that are right
+    assert well > 20
     assert list((tmp_path / "here").iterdir()) == []
 
 
