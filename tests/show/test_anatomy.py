@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from charts import reads_well
 from torch import nn
 
 from onechange import BASELINE, ROWS, Experiment, plot
@@ -139,12 +139,7 @@ CHARTS = {
 def test_a_picture_reads_well(name: str, layout: plot.Layout) -> None:
     """No text is small or outside, the page decides the colours, and the finding is the caption."""
     chart = CHARTS[name]
-    figure = ElementTree.fromstring(chart.svg(layout))
-    for text in figure.iter("{http://www.w3.org/2000/svg}text"):
-        size = re.search(r"font-size: ([\d.]+)px", text.get("style", ""))
-        assert size is not None
-        assert float(size[1]) >= 12
-        assert 0 <= float(text.get("x", "nan")) <= layout.width
+    reads_well(chart, layout)
     html = chart._repr_html_()
     assert f"<figcaption>{chart.finding}</figcaption>" in html
     assert (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from charts import reads_well
 
 from onechange import plot
 from onechange.gpt.model import GPT, Block
@@ -52,12 +52,7 @@ def test_scores_have_wilsons_interval() -> None:
 def test_a_figure_reads_well(name: str, layout: plot.Layout) -> None:
     """No text is small or outside, the page decides the colours, and the figure is the same every time."""
     chart = charts()[name]
-    figure = ElementTree.fromstring(chart.svg(layout))
-    for text in figure.iter("{http://www.w3.org/2000/svg}text"):
-        size = re.search(r"font-size: ([\d.]+)px", text.get("style", ""))
-        assert size is not None
-        assert float(size[1]) >= 12
-        assert 0 <= float(text.get("x", "nan")) <= layout.width
+    reads_well(chart, layout)
     free = re.sub(r"var\(--oc-[\w-]+, #\w{6}\)", "", chart._repr_html_())
     assert re.findall(r"#[0-9a-f]{3,6}\b(?![-\w])|\bblack\b|\brgb\(", free) == []
     assert charts()[name].svg(layout) == chart.svg(layout)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from charts import drawn
+from charts import drawn, reads_well
 
 import onechange as oc
 from onechange.experiment.rows import TABLE, row_of
@@ -38,6 +38,11 @@ def test_a_figure_with_links_is_no_image() -> None:
     """Parts of an image cannot be reached by keyboard or read aloud."""
     assert 'role="group"' in CHART.svg()
     assert 'role="img"' in oc.plot.rows(list(ROWS.values())).svg()
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_it_reads_well(layout: oc.plot.Layout) -> None:
+    reads_well(CHART, layout)
 
 
 def test_every_published_row_has_a_name_and_a_question() -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from charts import drawn
+from charts import drawn, reads_well
 
 from onechange import plot
 from onechange.experiment.experiment import BASELINE
@@ -207,11 +207,7 @@ def test_a_figure_is_the_same_every_time(name: str, tmp_path: Path) -> None:
 def test_all_text_is_inside_the_figure_and_large_enough(name: str, layout: plot.Layout) -> None:
     figure = ElementTree.fromstring(CHARTS[name].svg(layout))
     assert float(figure.get("viewBox", "").split()[2]) == layout.width
-    for text in figure.iter("{http://www.w3.org/2000/svg}text"):
-        size = re.search(r"font-size: ([\d.]+)px", text.get("style", ""))
-        assert size is not None
-        assert float(size[1]) >= 12
-        assert 0 <= float(text.get("x", "nan")) <= layout.width
+    reads_well(CHARTS[name], layout)
 
 
 def test_only_svg_and_png_are_written(tmp_path: Path) -> None:
