@@ -10,7 +10,6 @@
     16: "one change: reads the last real token",
     "0c": "no network: counts runs of letters",
   };
-  const LONGEST = 5000; // characters that are looked at
   const box = document.getElementById("first-box");
   box.innerHTML = `
     <section class="live" aria-labelledby="first-name">

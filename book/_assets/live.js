@@ -9,7 +9,6 @@
   const { element, percent, count, pause } = PAGE;
   const $ = (id) => document.getElementById(`live-${id}`);
   const quoted = (token) => `\u201c${tokenizer.show(token)}\u201d`;
-  const LONGEST = 5000; // characters that are looked at: the tokenizer joins letters without a blank pair by pair
 
   // -- the message --------------------------------------------------------------------------
 

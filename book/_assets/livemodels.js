@@ -3,6 +3,8 @@
 
 "use strict";
 
+const LONGEST = 5000; // characters that are looked at: the tokenizer joins letters without a blank pair by pair
+
 const folder = new URL("live/", document.currentScript.src);
 const parts = {}; // promises of tensors, by the part's name
 const trunks = {}; // shared by the models that do not change them
