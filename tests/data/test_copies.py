@@ -37,3 +37,7 @@ def test_the_border_can_be_moved() -> None:
     found = float(nearest_in_training(train, test)[2])
     assert NEAR < found < 1
     assert near_copies(train, test, near=found + 1e-6).sum() == 0
+
+
+def test_messages_shorter_than_a_run_are_like_none() -> None:
+    assert nearest_in_training(*frames(["ok", "no"], ["ok", "yes"])).tolist() == [0, 0]

@@ -9,6 +9,7 @@ from .messages import masked, seen_in_training
 
 NEAR = 0.6
 """From this cosine on two messages are near-copies: they share more than half of their runs of five characters."""
+CHUNK = 200  # test messages whose likeness to all training messages is in memory at a time
 
 
 def nearest_in_training(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
@@ -20,9 +21,13 @@ def nearest_in_training(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     from sklearn.preprocessing import normalize
 
     both = pd.concat([train.text, test.text]).map(masked)
-    counts = normalize(CountVectorizer(analyzer="char", ngram_range=(5, 5)).fit_transform(both))
-    here, there = counts[len(train) :], counts[: len(train)]
-    return np.asarray((here @ there.T).max(axis=1).todense()).ravel()
+    try:
+        counts = normalize(CountVectorizer(analyzer="char", ngram_range=(5, 5)).fit_transform(both))
+    except ValueError:  # not five characters anywhere
+        return np.zeros(len(test))
+    here, there = counts[len(train) :], counts[: len(train)].T.tocsr()
+    parts = (here[i : i + CHUNK] @ there for i in range(0, len(test), CHUNK))
+    return np.concatenate([np.asarray(part.max(axis=1).todense()).ravel() for part in parts])
 
 
 def near_copies(train: pd.DataFrame, test: pd.DataFrame, near: float = NEAR) -> np.ndarray:

@@ -7,10 +7,10 @@ import pandas as pd
 
 from ..classifier.reading import show
 from ..data.messages import Messages, seen_in_training
-from ..evidence.compare import of_one
+from ..evidence.compare import of_one, points
 from ..evidence.intervals import proportion
 from .findings import ALARM, Check, Finding, Level, counted, fact, percent, say
-from .messages import Counting, half, interval, points
+from .messages import Counting, half, interval
 from .patient import Patient
 from .position import BUDGET
 

@@ -10,17 +10,16 @@ import numpy as np
 import pandas as pd
 
 from ..data.baselines import BaselineResult, bag, length_rule
+from ..data.copies import NEAR, near_copies
 from ..data.messages import Messages, masked, seen_in_training
-from ..evidence.compare import of_one
-from ..evidence.intervals import Estimate, proportion
+from ..evidence.compare import of_one, points
+from ..evidence.intervals import proportion
 from ..gpt.tokenizer import Tokenizer
 from ..support.progress import progress_bar
 from .findings import ALARM, Check, Finding, Level, counted, fact, one_of, percent, say
 
 FEWEST = 6
 """Test messages of a class: with fewer, even all of them right is no better than a coin (2 x 0.5^5 = 0.06)."""
-ALIKE = 0.6
-"""Cosine of two messages' counted runs of five characters from which they are near-copies: three of five in common."""
 LOOKED_AT = 2000  # test messages that near-copies are sought of: what keeps a large file from taking minutes
 
 
@@ -166,11 +165,6 @@ def shortcut(key: str, name: str, right: np.ndarray, counting: Counting) -> Chec
     return Check(finding, p)
 
 
-def points(d: Estimate) -> str:
-    """A difference with its interval, in points."""
-    return f"{100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-
-
 def signal(counting: Counting) -> Check:
     """Whether counting tells the classes apart, and whether it leaves anything to show."""
     right = counting.characters
@@ -204,8 +198,8 @@ def signal(counting: Counting) -> Check:
 
 def copies(messages: Messages, counting: Counting) -> tuple[Check, pd.DataFrame]:
     """Test messages that stand in the training part: word for word, masked, nearly."""
-    seen, near = seen_in_training(messages.train, messages.test), near_copies(messages)
-    near = near[seen[near] == 0]
+    seen = seen_in_training(messages.train, messages.test)
+    near = np.flatnonzero(near_copies(messages.train, messages.test[:LOOKED_AT]))
     share, room = float((seen > 0).mean()), half(counting.characters)
     new, right = seen == 0, counting.characters
     level: Level = "act" if share > room else "know" if share or len(near) else "well"
@@ -226,26 +220,12 @@ def copies(messages: Messages, counting: Counting) -> tuple[Check, pd.DataFrame]
     frame.loc[near, "kind"] = "near"
     found = Finding(
         "copies", level, title,
-        f"compared as they are, masked, and by runs of five characters (cosine {ALIKE} or more){score}",
+        f"compared as they are, masked, and by runs of five characters (cosine {NEAR} or more){score}",
         f"a count; remembered, they could be {percent(share)} of a score, whose interval is {100 * room:.1f} "
         f"points to either side",
         do, "data", values={"share": share, "near": len(near), "new": int(new.sum())},
     )  # fmt: skip
     return fact(found), frame[frame.kind != ""].reset_index(drop=True)
-
-
-def near_copies(messages: Messages) -> np.ndarray:
-    """Which test messages are like a training one, by their places."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    features = TfidfVectorizer(analyzer="char", ngram_range=(5, 5), use_idf=False)
-    try:
-        train = features.fit_transform(messages.train.text.map(masked)).T.tocsr()
-    except ValueError:  # not five characters anywhere
-        return np.array([], int)
-    test = features.transform(messages.test.text[:LOOKED_AT].map(masked))
-    chunks = [np.asarray((test[i : i + 200] @ train).max(1).todense())[:, 0] for i in range(0, test.shape[0], 200)]
-    return np.flatnonzero(np.concatenate(chunks) >= ALIKE)
 
 
 def contradictions(messages: Messages) -> tuple[Check, pd.DataFrame]:

@@ -120,10 +120,10 @@ class Comparison:
         d = self.difference
         p = self.said_p + f" (Holm, {self.family} comparisons)" * (self.family > 1)
         seeds = "over messages, this seed" if self.single else f"{d.seeds} seed{'s' * (d.seeds != 1)}"
-        found = f"{_points(d)}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
+        found = f"{points(d)}, {p}, {seeds}, {d.messages} messages: {self.verdict}"
         stuck = list(self.stuck)
         if self.starting is not None:
-            stuck.append(f"on the {self.starting.seeds} seeds with which both did: {_points(self.starting)}")
+            stuck.append(f"on the {self.starting.seeds} seeds with which both did: {points(self.starting)}")
         return f"{self.change} against {self.base}: {found}" + f" ({'; '.join(stuck)})" * bool(stuck)
 
     @property
@@ -137,7 +137,8 @@ class Comparison:
         return self.p == FLOOR
 
 
-def _points(e: Estimate) -> str:
+def points(e: Estimate) -> str:
+    """A difference with its interval, in points, for a terminal."""
     return f"{signed(100 * e.mean)} points [{signed(100 * e.low)}, {signed(100 * e.high)}]"
 
 
