@@ -245,9 +245,8 @@ class Experiment:
                 raise UsageError(f"{name} must be between 1 and 2147483648, not {value}")
         for name in ("lora_alpha", "learning_rate", "weight_decay"):
             value = getattr(self, name)
-            if value is not None and not (
-                math.isfinite(value) and (value > 0 or (value == 0 and name == "weight_decay"))
-            ):
+            nothing = value == 0 and name != "weight_decay"
+            if value is not None and (not math.isfinite(value) or value < 0 or nothing):
                 raise UsageError(f"{name} must be a positive number, not {value}")
         if not 0 <= self.label_noise < 1:
             raise UsageError(f"label_noise must be a share from 0 to below 1, not {self.label_noise}")
@@ -289,9 +288,8 @@ class Experiment:
         ]
         default = {f.name: f.default for f in dataclasses.fields(self)}
         for applies, options, why in idle:
-            for name in options:
-                if applies and getattr(self, name) != default[name]:
-                    raise UsageError(f"{name} has no effect {why}")
+            if given := [name for name in options if applies and getattr(self, name) != default[name]]:
+                raise UsageError(f"{given[0]} has no effect {why}")
         if self.average_embeddings and self.trainable_token_pos == "first":
             raise UsageError("average_embeddings reads all positions: trainable_token_pos must be last or flexible")
         if layout_of(shape).name != "GPT-2":
@@ -335,8 +333,8 @@ def model_name(size: Any) -> Any:
         UsageError: for a name of the Hub's where a folder of that name lies here: either could be meant.
     """
     short = {name.split(" ")[0]: name for name in MODELS}
-    hubs = {"gpt2": next(iter(MODELS))} | {f"openai-community/{word}": name for word, name in short.items()}
-    hubs["openai-community/gpt2"] = hubs["gpt2"]
+    hubs = {f"openai-community/{word}": name for word, name in short.items()}
+    hubs |= dict.fromkeys(("gpt2", "openai-community/gpt2"), next(iter(MODELS)))
     if size in hubs and os.path.exists(size):
         model = hubs[size].split(" ")[0]
         raise UsageError(f"a folder {size} lies here: say {model} for the model, or ./{size} for the folder")
