@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 BOOK = [Requirement(line) for line in PROJECT["optional-dependencies"]["book"]]
 SMOLLM2 = [Requirement(line) for line in PROJECT["optional-dependencies"]["smollm2"]]
+CLUSTER = [Requirement(line) for line in PROJECT["optional-dependencies"]["cluster"]]
 
 # Packages whose names differ: on conda-forge, and in an import statement.
 CONDA = {"torch": "pytorch"}
@@ -58,7 +59,7 @@ def test_tested_versions_are_allowed_ones() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     versions = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
-    for requirement in [*RUNTIME, *BOOK, *SMOLLM2]:
+    for requirement in [*RUNTIME, *BOOK, *SMOLLM2, *CLUSTER]:
         version = versions[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} does not allow {version}"
 
@@ -73,7 +74,7 @@ def test_everything_imported_is_a_dependency() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.split(".")[0])
     needed = imported - set(sys.stdlib_module_names) - {"onechange"}
-    given = {IMPORTS.get(requirement.name, requirement.name) for requirement in [*RUNTIME, *BOOK, *SMOLLM2]}
+    given = {IMPORTS.get(requirement.name, requirement.name) for requirement in [*RUNTIME, *BOOK, *SMOLLM2, *CLUSTER]}
     assert needed <= given | {"IPython", "transformers", "peft"}  # ipywidgets brings one, bench.py compares with two
 
 
