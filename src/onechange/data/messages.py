@@ -38,26 +38,33 @@ class Messages:
     digest: str
     summary: str = ""
 
+    @property
+    def n(self) -> int:
+        """How many they are."""
+        return len(self.train) + len(self.val) + len(self.test)
+
 
 @dataclass(frozen=True)
 class Source:
     """Where messages come from and what decides their split: ``uci``, ``pocket`` or a file, and how it is cut.
 
-    ``uci`` and ``pocket`` have one split, whatever the seed, unless it is to ``resplit`` them; a file is
-    split by it, each class alike, and to ``balance`` its classes is to leave out what the smallest has not.
+    ``uci`` and ``pocket`` have one split, whatever the seed, unless it is to ``resplit`` them or to rotate the split
+    (``folds``, see :func:`fold`); a file is split by it, each class alike, and to ``balance`` its classes is to leave
+    out what the smallest has not.
     """
 
     dataset: str
     seed: int = 123
     balance: bool = False
     resplit: bool = False
+    folds: bool = False
 
     @classmethod
     def of(cls, e: Experiment) -> Source:
         """An experiment's."""
         e = e.resolved()
         assert e.dataset is not None
-        return cls(e.dataset, e.seed, e.balance, e.resplit)
+        return cls(e.dataset, e.seed, e.balance, e.resplit, e.folds)
 
     @property
     def is_here(self) -> bool:
@@ -79,20 +86,57 @@ class Source:
             UsageError: if they cannot be had or are not fit to train on.
         """
         if self.dataset == "uci":
-            return _uci(self.seed if self.resplit else 123)
+            return self._cut(_uci(), UCI_FILE)
         if self.dataset == "pocket":
             frame = pd.read_csv(POCKET_MESSAGES, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
-            return _named("pocket", frame[["label", "text"]], self.digest, self.seed if self.resplit else 123)
+            return self._cut(frame[["label", "text"]], self.digest)
         return _file(Path(self.dataset), self.seed, self.balance)
 
+    def _cut(self, frame: pd.DataFrame, digest: str) -> Messages:
+        """Ham and spam, shuffled and cut 70/10/20."""
+        summary = summary_of(frame.label, ("ham", "spam"), self.dataset)
+        frame = frame.assign(label=(frame.label == "spam").astype(int))
+        parts = fold(len(frame), self.seed) if self.folds else cut(len(frame), self.seed if self.resplit else 123)
+        train, val, test = (frame.iloc[part].reset_index(drop=True) for part in parts)
+        return Messages(self.dataset, ("ham", "spam"), train, val, test, digest, summary)
 
-def load_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False) -> Messages:
+
+def cut(n: int, seed: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of ``n`` messages are for training, validation and test: shuffled by the seed, cut 70/10/20.
+
+    Args:
+        n: how many there are.
+        seed: of the shuffle.
+        first: where in the shuffled order the test part begins; training follows it, around the end. Unless
+            given, the test part is the last.
+    """
+    order = pd.RangeIndex(n).to_series().sample(frac=1, random_state=seed).to_numpy()
+    train, val = int(n * 0.7), int(n * 0.1)
+    n_test = n - train - val
+    order = np.roll(order, 0 if first is None else n - n_test - first)
+    return order[:train], order[train : train + val], order[train + val :]
+
+
+def fold(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`cut`, the test part rotated: five seeds in a row, from 123 on, test every message.
+
+    Every part has the size it is published with, so that a few messages are tested by two of the five. 123 has
+    the published split itself.
+    """
+    shuffle, turn = divmod(seed - 123, 5)
+    n_test = n - int(n * 0.7) - int(n * 0.1)
+    return cut(n, 123 + shuffle, max(0, n - (turn + 1) * n_test))
+
+
+def load_messages(
+    dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False, folds: bool = False
+) -> Messages:
     """The messages of ``uci``, ``pocket`` or a file, split 70/10/20 (see :class:`Source`).
 
     Raises:
         UsageError: if they cannot be had or are not fit to train on.
     """
-    return Source(dataset, seed, balance, resplit).messages()
+    return Source(dataset, seed, balance, resplit, folds).messages()
 
 
 def messages_of(e: Experiment) -> Messages:
@@ -118,25 +162,13 @@ def messages_of(e: Experiment) -> Messages:
     return replace(messages, train=with_wrong_labels(train, e.label_noise, e.seed, K))
 
 
-def _uci(seed: int) -> Messages:
-    """The published protocol: as many ham as spam, two shuffles, both with 123 (the second with the seed)."""
+def _uci() -> pd.DataFrame:
+    """The published protocol: as many ham as spam, shuffled (and once more before they are cut)."""
     path = uci_file()
     frame = pd.read_csv(path, sep="\t", header=None, names=["label", "text"])
     spam = frame[frame.label == "spam"]
     ham = frame[frame.label == "ham"].sample(len(spam), random_state=123)
-    shuffled = pd.concat([ham, spam]).sample(frac=1, random_state=123).reset_index(drop=True)
-    return _named("uci", shuffled, UCI_FILE, seed)
-
-
-def _named(name: str, frame: pd.DataFrame, digest: str, seed: int) -> Messages:
-    """Ham and spam in one shuffled frame, cut 70/10/20."""
-    frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
-    summary = summary_of(frame.label, ("ham", "spam"), name)
-    frame["label"] = (frame.label == "spam").astype(int)
-    train, val = int(len(frame) * 0.7), int(len(frame) * 0.1)
-    cuts = (frame[:train], frame[train : train + val], frame[train + val :])
-    first, second, third = (part.reset_index(drop=True) for part in cuts)
-    return Messages(name, ("ham", "spam"), first, second, third, digest, summary)
+    return pd.concat([ham, spam]).sample(frac=1, random_state=123).reset_index(drop=True)
 
 
 def _file(path: Path, seed: int, balance: bool) -> Messages:

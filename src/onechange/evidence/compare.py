@@ -155,7 +155,9 @@ def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
         seeds = list(b.seeds if a.fixed else a.seeds)
     if not seeds:
         raise UsageError(f"{a.row} and {b.row} were not run with the same seeds")
-    split_alike = all(getattr(a.experiment, name) == getattr(b.experiment, name) for name in ("resplit", "balance"))
+    split_alike = all(
+        getattr(a.experiment, name) == getattr(b.experiment, name) for name in ("resplit", "folds", "balance")
+    )
     if a.messages != b.messages or not split_alike:
         raise UsageError(f"{a.row} and {b.row} were not tested on the same messages")
     return a.of(seeds), b.of(seeds)

@@ -10,7 +10,8 @@ with all three drawn at random (a crossed random-effects model; Searle, Casella 
 *Variance Components*, chapter 4).
 
 Where the seed decides the split as well (``--resplit``, or a file of one's own) no message is answered by
-all models, so the unit is the split: see :func:`estimate_splits`.
+all models, so the unit is the split: see :func:`estimate_splits`. Where it rotates the split (``--folds``) some
+runs answer one message and others another: see :func:`estimate_folds`.
 
 Where some runs of a row do not start (``Runs.started``) its seeds are of two kinds, and no normal distribution
 describes them: Student's interval of 20 such seeds holds the mean too seldom, that of five far too seldom
@@ -28,6 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from ..data.messages import fold
 from .runs import LEVEL, Runs, binomial_interval
 
 
@@ -170,23 +172,58 @@ def estimate_splits(x: np.ndarray, kept: np.ndarray, ratio: float, kinds: int = 
     return Estimate(mean, mean, mean, math.sqrt(var * (1 / S + ratio)), free, *parts).at(LEVEL)
 
 
+def estimate_folds(x: np.ndarray, kept: np.ndarray, tested: np.ndarray, kinds: int = 1) -> Estimate:
+    """The mean of ``x`` ``(S, N)`` where run ``s`` answers the messages ``tested[s]``, of which ``kept`` counts.
+
+    A run and a message are both drawn, and not every run meets every message: the variance is that of two ways of
+    clustering at once (Cameron, Gelbach and Miller, 2011), runs and messages, less what both count; Student's t with
+    the degrees of freedom of the runs. Training sets of such runs overlap, so this speaks of these messages and of
+    further runs and messages beside them; for other training sets take :func:`estimate_splits`, which is wider.
+
+    Args:
+        tested: ``(S, N)`` whole numbers that name the messages.
+        kinds: as for :func:`estimate`.
+    """
+    S, free, n = len(x), max(1, len(x) - kinds), int(kept.sum())
+    mean = float(x[kept].mean())
+    rest = np.where(kept, x - mean, 0.0)
+    each = float((rest**2).sum()) / n**2
+    of_runs = float((rest.sum(1) ** 2).sum()) / n**2 * S / free
+    of_messages = float((np.bincount(tested.ravel(), rest.ravel()) ** 2).sum()) / n**2
+    variance = max(of_runs + of_messages - each, of_runs, of_messages)  # a difference of sums may come out too small
+    parts = (float(np.std(means_of(x, kept), ddof=1)), S, len(np.unique(tested[kept])), of_runs * S, of_messages - each)
+    return Estimate(mean, mean, mean, math.sqrt(variance), free, *parts).at(LEVEL)
+
+
+def tested_by(runs: Runs, n: int) -> np.ndarray:
+    """Of runs with rotated splits which messages each of its columns ``(S, n)`` is; one beyond its test set is new."""
+    own = np.array([fold(runs.made["n_messages"], seed)[2] for seed in runs.seeds])
+    new = runs.made["n_messages"] + np.arange(n - own.shape[1])
+    return np.concatenate([own, np.tile(new, (len(own), 1))], axis=1)
+
+
 def means_of(x: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Of every seed the mean of ``x`` ``(S, N)`` where ``kept`` ``(S, N)``: ``(S,)``."""
     return np.array([one[those].mean() for one, those in zip(x, kept, strict=True)])
 
 
-def over(x: np.ndarray, kept: np.ndarray, runs: Runs, losses: Sequence[np.ndarray] = ()) -> Estimate:
+def over(
+    x: np.ndarray, kept: np.ndarray, runs: Runs, losses: Sequence[np.ndarray] = (), splits: bool = False
+) -> Estimate:
     """The mean of ``x`` ``(S, N)`` where ``kept`` ``(S, N)``, by whichever model the runs' test sets ask for.
 
     Args:
         losses: of :func:`loss_of`, one ``(S,)`` for each row of which some runs did not start. The scatter is then
             that of seeds about the mean of their kind, and the shares of the kinds have a part of their own.
+        splits: of rotated splits, an interval that speaks of other training sets.
     """
 
     def found(x: np.ndarray, kinds: int) -> Estimate:
         if runs.experiment.one_test_set or len(x) == 1:
             return estimate(x[:, kept.all(0)], kinds)
         N = kept.shape[1]
+        if runs.experiment.folds and not splits:
+            return estimate_folds(x, kept, tested_by(runs, N), kinds)
         return estimate_splits(x, kept, N / (runs.experiment.train_size or 3.5 * N), kinds)  # 70 % to train, 20 to test
 
     e = found(x, 1)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv
 
-from ..experiment.experiment import Experiment
+from ..experiment.experiment import Experiment, decides
 from ..experiment.rows import NAMED, is_baseline, is_fixed, row_of
 from ..support.errors import UsageError, nearest
 from ..support.files import write_atomically
@@ -228,7 +228,7 @@ def stored(name: str) -> dict[str, Runs]:
 
 def _same(row: str, line: dict[str, Any]) -> tuple:
     """What two rows share that are one experiment: all fields but the seed, the messages, the weights."""
-    e, made = line["experiment"] | {"seed": None}, line["made"]
+    e, made = decides(line["experiment"]) | {"seed": None}, line["made"]
     if e["trainable_layers"] == "last_two_blocks":
         e |= {"trainable_layers": "last_block", "trainable_blocks": 2}
     method = row if is_baseline(row) else ""

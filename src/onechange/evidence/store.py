@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..data.messages import Source
-from ..experiment.experiment import Experiment
+from ..experiment.experiment import Experiment, decides
 from ..support import package
 from ..support.errors import UsageError
 from ..support.files import digest_of, home, write_atomically
@@ -63,8 +63,8 @@ class Store:
             method: a baseline that stands in for the network.
             precision: what it is, where the device is another machine's.
         """
-        decides = e.to_dict() | ingredients(e, device, precision) | ({"method": method} if method else {})
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
+        what = decides(e.to_dict()) | ingredients(e, device, precision) | ({"method": method} if method else {})
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -5,15 +5,17 @@
     python -m onechange.evidence.studies leakage    # counts of copies and the filters' scores, with GPT-2's tokenizer
 
 Every finished run is kept in ``onechange-results``; stop at any moment, start again, and it goes on. A
-study's file in ``book/results`` is rewritten after every row.
+study's file in ``book/results`` is rewritten after every portion.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -42,6 +44,7 @@ class Study:
         rows: as for ``onechange table --rows``.
         seeds: how many, from 123 upwards.
         fewer: rows with fewer seeds than that, by their name or the word that it begins with.
+        change: what its baseline has otherwise than row 1.
     """
 
     dataset: str
@@ -49,13 +52,25 @@ class Study:
     rows: str
     seeds: int
     fewer: dict[str, int] = field(default_factory=lambda: SLOW)
+    change: dict[str, Any] = field(default_factory=dict)
 
     def seeds_of(self, row: str) -> int:
         return self.fewer.get(row, self.fewer.get(row.rpartition("-")[0], self.seeds))
 
     def experiments(self) -> dict[str, Experiment]:
         """The rows with their first seed."""
-        return table_rows(BASELINE.but(dataset=self.dataset), parse_rows(self.rows), self.scale)
+        return table_rows(BASELINE.but(dataset=self.dataset, **self.change), parse_rows(self.rows), self.scale)
+
+    def portions(self, rows: Iterable[str], seeds: int) -> list[tuple[str, int]]:
+        """Rows, and how many of their seeds are to be there after each: the order in which it is run and written.
+
+        A row's first seed is run by itself, so that its seconds are one run's. Where the seed decides the split, rows
+        share what a seed's frozen blocks give, so that it goes seed by seed.
+        """
+        many = {row: min(seeds, self.seeds_of(row)) for row in rows}
+        if self.change.get("folds"):
+            return [(row, k) for k in range(1, seeds + 1) for row in many if k <= many[row]]
+        return [(row, k) for row in many for k in sorted({1, many[row]})]
 
 
 BEYOND = (
@@ -66,6 +81,9 @@ BEYOND = (
 EVERY_BLOCK = ("biases", "lora-attention", "lora-paper", "lora-rslora", "rank", "random-gpt2", "blocks-3", "blocks-4")
 """Rows beyond the table whose training starts in the first blocks, so that a run takes a minute."""
 
+FOLDS = "0,1-3,14-17,6,7,19,4,13,8,10,5,11,lora-paper,lora-rslora"
+"""Rows whose 20 runs fit into hours, the cheap ones first."""
+
 SMOLLM2 = "0,1-3,14-19,end-64,end-64-random,4"
 """Of the rows that make sense on one model of another kind, those that freeze most of it."""
 
@@ -74,6 +92,8 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5}),
+    "folds-uci": Study("uci", "pocket", FOLDS, 20, {}, change={"folds": True}),
+    "crossed-uci": Study("uci", "pocket", "head", 8),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
     "hours-uci-smollm2": Study("uci", "smollm2", "13,5,10,11", 2, {"13": 5}),  # each run of a processor's hours
     "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
@@ -102,19 +122,19 @@ def best_rate(study: dict[str, Runs]) -> float:
 
 
 def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
-    """Run what a study still lacks and write its file, row by row; rows that cannot be had are named and left out."""
+    """Run what a study still lacks, write its file after every portion; rows that cannot be had are named and left out."""
     study, prefixes = STUDIES[name], shared()
     processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1
     rows: dict[str, Runs] = {}
     experiments = study.experiments()
-    with progress_bar(True, total=len(experiments), unit="row", desc=name) as bar:
-        for row, e in experiments.items():
-            many = min(seeds, study.seeds_of(row))
+    portions = study.portions(experiments, seeds)
+    with progress_bar(True, total=len(portions), unit="portion", desc=name) as bar:
+        for row, many in portions:
+            e = experiments[row]
             jobs = jobs_of({row: e}, range(e.seed, e.seed + many))
             try:
-                for part in (jobs[:1], jobs):  # the first seed by itself: its seconds are one run's
-                    done = run_study(part, store, device=device, progress=False, prefixes=prefixes, workers=processes)
-                    found = runs_of(done)
+                done = run_study(jobs, store, device=device, progress=False, prefixes=prefixes, workers=processes)
+                found = runs_of(done)
                 if not found[row].seeds:
                     raise UsageError("every seed ended early, so there is nothing to keep")
                 rows |= found

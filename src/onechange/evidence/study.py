@@ -330,7 +330,7 @@ def baseline_result(row: str, e: Experiment) -> Result:
     e = e.resolved()
     messages = messages_of(e)
     done = run_baseline(row, messages, e.checkpoint.tokenizer)
-    made = environment(torch.device("cpu"), "fp32", done.setting, messages.digest)
+    made = environment(torch.device("cpu"), "fp32", done.setting, messages.digest) | {"n_messages": messages.n}
     return Result(
         e, done.n_parameters, done.n_parameters, 0, messages.classes, made,
         final={"train": done.train_accuracy, "val": done.val_accuracy, "test": done.test_accuracy},

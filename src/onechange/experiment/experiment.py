@@ -100,6 +100,9 @@ class Experiment:
     """The share of training messages, drawn by the seed, that get a wrong label."""
     resplit: bool = False
     """Let the seed decide which messages are for training, validation and test."""
+    folds: bool = False
+    """Let the seed rotate the split: 123 (the published split) to 127 test a fifth of the messages each, all of
+    them together; 128 to 132 do so after another shuffle, and so on."""
     lora_scaling: Literal["table", "paper", "rslora"] = "table"
     """LoRA: multiply by alpha (table), alpha / r (paper), or alpha / sqrt(r) (rslora)."""
     precision: Precision = "auto"
@@ -109,6 +112,10 @@ class Experiment:
     """Compute what lies before the first trained parameter once (on), or at every step (off)."""
     seed: int = 123
     """Decides the new layers' weights, random weights, and the order of the messages."""
+    head_seed: int | None = None
+    """Decides the new layers' weights in the seed's place."""
+    order_seed: int | None = None
+    """Decides the order of the messages in the seed's place."""
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -212,7 +219,7 @@ class Experiment:
     @property
     def one_test_set(self) -> bool:
         """Whether every seed is tested on the same messages."""
-        return not self.resplit and not self.own_file
+        return not self.resplit and not self.folds and not self.own_file
 
     # -- what is allowed --------------------------------------------------------------------
 
@@ -250,8 +257,9 @@ class Experiment:
                 raise UsageError(f"{name} must be a positive number, not {value}")
         if not 0 <= self.label_noise < 1:
             raise UsageError(f"label_noise must be a share from 0 to below 1, not {self.label_noise}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed must be between 0 and 4294967295, not {self.seed}")
+        for name in ("seed", "head_seed", "order_seed"):
+            if not 0 <= (getattr(self, name) or 0) < 2**32:
+                raise UsageError(f"{name} must be between 0 and 4294967295, not {getattr(self, name)}")
         if not -(2**31) <= self.ignore_index < 2**31:
             raise UsageError(f"ignore_index {self.ignore_index} is not a 32-bit number")
         named = ("longest_training_example", "model_context_length")
@@ -284,7 +292,8 @@ class Experiment:
             (self.no_padding, PADDING, "with no_padding, which neither pads nor cuts"),
             (never_seen, ["mask_padding"], "where no token that is read can see padding"),
             (not self.own_file, ["balance"], f"on {dataset}, which is balanced already"),
-            (self.own_file, ["resplit"], "on a file, which is split by the seed already"),
+            (self.own_file, ["resplit", "folds"], "on a file, which is split by the seed already"),
+            (self.resplit, ["folds"], "with resplit, which draws every split anew"),
         ]
         default = {f.name: f.default for f in dataclasses.fields(self)}
         for applies, options, why in idle:
@@ -302,6 +311,15 @@ class Experiment:
             raise UsageError(
                 f"ignore_index {self.ignore_index} is one of the labels: no message of it would be learned"
             )
+
+
+def decides(values: dict[str, Any]) -> dict[str, Any]:
+    """Of an experiment's fields those that name a run: a field that came after runs had been stored is left out
+    where it has its default, so that they are still found."""
+    return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+
+
+LATER: dict[str, Any] = {"folds": False, "head_seed": None, "order_seed": None}
 
 
 @cache

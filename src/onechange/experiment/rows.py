@@ -122,6 +122,13 @@ for family, home, field, values, change, title, why in (
     for value in values:
         NAMED[f"{family}-{value:g}"] = Row(title.format(f"{value:g}"), home, {**change, field: value}, why=why)
 
+for number in (1, 4, 16):
+    for seed in range(123, 131):
+        why = "what is the new layers' chance, what the order's"
+        NAMED[f"head-{number}-{seed}"] = Row(
+            f"row {number}, head {seed}", "baseline", {**TABLE[number].change, "head_seed": seed}, why=why
+        )
+
 ROWS: dict[int, Experiment] = {number: BASELINE.but(**row.change) for number, row in TABLE.items()}
 """The experiments of the table by their published number."""
 

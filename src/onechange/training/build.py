@@ -40,7 +40,7 @@ def add_new_layers(model: GPT, experiment: Experiment, n_classes: int) -> GPT:
     for parameter in trainable_part(model, experiment):
         parameter.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
+        torch.manual_seed(experiment.seed if experiment.head_seed is None else experiment.head_seed)
         model.head = nn.Linear(model.config.emb_dim, n_classes)
         if experiment.uses_lora:
             merged = experiment.trainable_layers == "lora_alternative"

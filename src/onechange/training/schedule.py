@@ -45,7 +45,7 @@ def schedule(e: Experiment, n_train: int, n_val: int) -> Iterator[Step | Look]:
     training messages depends on each evaluation before it.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(e.seed)
+        torch.manual_seed(e.seed if e.order_seed is None else e.order_seed)
         train = DataLoader(_Indices(n_train), e.batch_size, shuffle=True, drop_last=True)
         val = DataLoader(_Indices(n_val), e.batch_size)
         events = list(_events(e, train, val))

@@ -181,7 +181,7 @@ def _begin(
         sizes[parameter.requires_grad] += parameter.numel()
     n_trainable = sizes[True] // seeds
     weights = e.checkpoint.digest if e.weights == "pretrained" else e.weights
-    made = environment(place, precision, weights, messages.digest) | {"seeds_together": seeds}
+    made = environment(place, precision, weights, messages.digest) | {"seeds_together": seeds, "n_messages": messages.n}
     return Result(
         e, n_trainable, n_trainable + sizes[False], length, messages.classes, made,
         test_labels=messages.test.label.tolist(),
