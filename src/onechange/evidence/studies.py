@@ -92,7 +92,7 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5}),
-    "folds-uci": Study("uci", "pocket", FOLDS, 20, {}, change={"folds": True}),
+    "folds-uci": Study("uci", "pocket", FOLDS, 20, dict.fromkeys(("5", "10", "11", "lora"), 5), change={"folds": True}),
     "crossed-uci": Study("uci", "pocket", "head", 8),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
     "hours-uci-smollm2": Study("uci", "smollm2", "13,5,10,11", 2, {"13": 5}),  # each run of a processor's hours
@@ -122,7 +122,7 @@ def best_rate(study: dict[str, Runs]) -> float:
 
 
 def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
-    """Run what a study still lacks, write its file after every portion; rows that cannot be had are named and left out."""
+    """Run what a study lacks and write its file after every portion; rows that cannot be had are named and left out."""
     study, prefixes = STUDIES[name], shared()
     processes = workers if study.scale == "pocket" and choose_device(device).type == "cpu" else 1
     rows: dict[str, Runs] = {}
