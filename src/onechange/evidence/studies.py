@@ -92,7 +92,8 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5}),
-    "folds-uci": Study("uci", "pocket", FOLDS, 20, dict.fromkeys(("5", "10", "11", "lora"), 5), change={"folds": True}),
+    "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, change={"folds": True}),
+    "knobs-uci": Study("uci", "pocket", "1,batch,epochs,decay", 20),
     "crossed-uci": Study("uci", "pocket", "head", 8),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
     "hours-uci-smollm2": Study("uci", "smollm2", "13,5,10,11", 2, {"13": 5}),  # each run of a processor's hours

@@ -117,6 +117,9 @@ for family, home, field, values, change, title, why in (
     ("rate", "size", "learning_rate", RATES, {}, "learning rate {}", "whether the rate decides the rest"),
     ("end-rate", "token", "learning_rate", RATES, END, "last real token, learning rate {}", "the rate of row 16"),
     ("messages", "pretraining", "train_size", (16, 64, 256), {}, "{} training messages", "how many it takes"),
+    ("batch", "knobs", "batch_size", (4, 16, 32), {}, "batches of {}", "how many at a time"),
+    ("epochs", "knobs", "num_epochs", (1, 2, 10), {}, "{} epochs", "how often"),
+    ("decay", "knobs", "weight_decay", (0, 0.01, 1), {}, "weight decay {}", "how strong"),
     ("noise", "data", "label_noise", (0.1, 0.2, 0.3, 0.4), {}, "{} of the labels wrong", "how wrong they may be"),
 ):  # fmt: skip
     for value in values:
@@ -126,7 +129,7 @@ for number in (1, 4, 16):
     for seed in range(123, 131):
         why = "what is the new layers' chance, what the order's"
         NAMED[f"head-{number}-{seed}"] = Row(
-            f"row {number}, head {seed}", "baseline", {**TABLE[number].change, "head_seed": seed}, why=why
+            f"row {number}, head {seed}", "knobs", {**TABLE[number].change, "head_seed": seed}, why=why
         )
 
 ROWS: dict[int, Experiment] = {number: BASELINE.but(**row.change) for number, row in TABLE.items()}
