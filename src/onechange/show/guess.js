@@ -84,7 +84,7 @@
     const range = element("input", { type: "range", min: q.least, max: q.most, step: q.step, className: "oc-untouched" });
     range.value = (q.least + q.most) / 2;
     const yours = element("span", { className: "oc-yours", ariaHidden: "true" });
-    const hint = element("span", { className: "oc-hint", textContent: "move me", ariaHidden: "true" });
+    const hint = element("span", { className: "oc-hint", textContent: "click or drag along the line", ariaHidden: "true" });
     const interval = element("span", { className: "oc-interval", hidden: true });
     const dot = element("span", { className: "oc-measured", hidden: true });
     const there = element("span", { className: "oc-there", hidden: true, textContent: answered(q) });
@@ -195,12 +195,12 @@
       if (some.length) drawn.append(figure(some, words));
     }
     const key = element("p", { className: "oc-key" }, ...KEYS.map((textContent) => element("span", { textContent })));
-    return element("figure", {}, drawn, element("figcaption", {}, key));
+    return element("div", {}, drawn, key);
   }
 
   /** Guesses along, answers up with their intervals, in points; on the diagonal both are the same. */
   function figure(made, words) {
-    const [size, left, foot] = [330, 48, 40];
+    const [size, left, foot] = [330, 54, 48];
     const ends = made.flatMap(({ q, x }) => [x, q.low, q.high].map((value) => points(q, value)));
     const [least, most] = [Math.min(...ends), Math.max(...ends)];
     const tick = [1, 2, 5, 10, 20].find((step) => (most - least) / step <= 5) ?? 25;
@@ -215,13 +215,13 @@
     const text = (x, y, anchor, said) => chart.append(svg("text", { x, y, "text-anchor": anchor }, said));
     const stroke = (x1, y1, x2, y2, more = ink) => chart.append(svg("line", { x1, y1, x2, y2, ...more }));
     for (let value = low; value <= high; value += tick) {
-      stroke(along(value), up(low), along(value), up(low) + 5);
-      stroke(left - 5, up(value), left, up(value));
-      text(along(value), up(low) + 18, "middle", plain(value, 0));
-      text(left - 8, up(value) + 4, "end", plain(value, 0));
+      stroke(along(value), up(low) + 8, along(value), up(low) + 13);
+      stroke(left - 13, up(value), left - 8, up(value));
+      text(along(value), up(low) + 26, "middle", plain(value, 0));
+      text(left - 16, up(value) + 4, "end", plain(value, 0));
     }
-    stroke(left, up(low), left, up(high));
-    stroke(left, up(low), along(high), up(low));
+    stroke(left - 8, up(low), left - 8, up(high));
+    stroke(left, up(low) + 8, along(high), up(low) + 8);
     stroke(left, up(low), along(high), up(high), { ...ink, "stroke-dasharray": "4 4" });
     text(along(middle), size - 4, "middle", `your guess, ${words}`);
     chart.append(svg("text", { transform: `translate(11 ${up(middle)}) rotate(-90)`, "text-anchor": "middle" }, "answer"));
@@ -232,7 +232,7 @@
       stroke(cx, up(points(q, q.low)), cx, up(points(q, q.high)), { stroke: COLOUR, "stroke-width": 2 });
       const dot = { cx, cy, r: 4.5, stroke: COLOUR, "stroke-width": 2, fill: inside(q, x) ? COLOUR : "var(--oc-paper, Canvas)" };
       chart.append(svg("circle", dot, svg("title", {}, `${q.name}: ${verdict(q, x)}`)));
-      const around = [13, 19, 25].flatMap((far) => [0, 180, 320, 140, 220, 40].map((turn) => (turn * Math.PI) / 180)
+      const around = [15, 21, 27].flatMap((far) => [0, 180, 320, 140, 220, 40].map((turn) => (turn * Math.PI) / 180)
         .map((turn) => [cx + far * Math.cos(turn), cy + far * Math.sin(turn)]));
       const free = around.find(([a, b]) => taken.every(([c, d]) => Math.hypot(a - c, b - d) > 11)) ?? around[0];
       taken.push(free);

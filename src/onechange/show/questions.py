@@ -187,9 +187,11 @@ BOOK = (
     points("first token", "token", "Read the first token, not the last position (row 2)", "2"),
     points("output layer alone", "layers", "Train the output layer alone (row 3)", "3"),
     Question("LoRA's numbers", "lora", "For a hundred numbers of GPT-2 small, how many does row 11 train?", adapters),
-    points("LoRA", "lora", "Train LoRA's matrices instead of everything (row 11 after row 5)", "11", "5"),
+    points("LoRA", "lora", "Train LoRA's matrices instead of everything (row 11 against row 5)", "11", "5"),
     points("XL", "size", "Take the largest of four sizes, not the smallest (row 8)", "8"),
-    points("pretraining", "pretraining", "Start from pretrained weights, not random ones (row 5 after 10)", "5", "10"),
+    points(
+        "pretraining", "pretraining", "Start from pretrained weights, not random ones (row 5 against row 10)", "5", "10"
+    ),
     points("full context", "padding", "Fill every message up to all that the model can read (row 13)", "13"),
     points("no causal mask", "masks", "Take the causal mask away (row 17)", "17"),
     Question(
