@@ -120,7 +120,7 @@ def test_all_guesses_meet_the_answers(origin: str, visit: Callable) -> None:
     assert [line.locator("td").nth(4).inner_text() for line in lines.all()] == [f"{off[name]:.1f}" for name in order]
     pictures = page.locator(".oc-calibration svg")
     assert [picture.locator("circle").count() for picture in pictures.all()] == [3, 1]
-    assert page.locator(".oc-calibration li").count() == len(BOOK) - 4
+    assert page.locator(".oc-rest a").count() == len(BOOK) - 4
     page.get_by_role("link", name="XL").click()
     page.wait_for_url(f"**/size.html{XL}")
     assert "Your guess of −10 points" in page.inner_text(f"{XL} .oc-said")

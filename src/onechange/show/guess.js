@@ -1,9 +1,9 @@
 // Guess first: a slider that commits, and all guesses beside the answers. Guesses stay in this browser.
 (() => {
   const KEY = "onechange.guesses";
+  const TURNS = [0, 1, 1.8, 0.8, 1.2, 0.2].map((turn) => turn * Math.PI); // where a label may stand about its dot
   const COLOUR = "var(--oc-change, #b3420d)";
   const ENDING = location.pathname.endsWith(".html") ? ".html" : ".ipynb";
-
   const element = (tag, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);
@@ -40,7 +40,7 @@
       return false;
     }
   }
-  /** A button that asks once more before it forgets every guess, and then reads the page again. */
+  /** A button that asks once more before every guess is forgotten. */
   function forget() {
     const [words, really] = ["Forget my guesses", "Really forget all of them? Press again"];
     const button = element("button", { type: "button", className: "oc-forget", textContent: words });
@@ -50,7 +50,7 @@
       try {
         localStorage.removeItem(KEY);
       } catch {} // refused: then nothing was kept
-      location.reload();
+      dispatchEvent(new Event(KEY));
     };
     return button;
   }
@@ -80,11 +80,11 @@
   function question(box) {
     const q = JSON.parse(box.dataset.question);
     const share = (x) => (x - q.least) / (q.most - q.least);
-    const [words, details] = [box.querySelector(".oc-question"), box.querySelector("details")];
+    const [words, details, said] = [".oc-question", "details", ".oc-said"].map((part) => box.querySelector(part));
     const range = element("input", { type: "range", min: q.least, max: q.most, step: q.step, className: "oc-untouched" });
     range.value = (q.least + q.most) / 2;
-    const yours = element("span", { className: "oc-yours", ariaHidden: "true" });
-    const hint = element("span", { className: "oc-hint", textContent: "click or drag along the line", ariaHidden: "true" });
+    const yours = element("span", { className: "oc-yours" });
+    const hint = element("span", { className: "oc-hint", textContent: "click or drag along the line" });
     const interval = element("span", { className: "oc-interval", hidden: true });
     const dot = element("span", { className: "oc-measured", hidden: true });
     const there = element("span", { className: "oc-there", hidden: true, textContent: answered(q) });
@@ -94,7 +94,6 @@
     }
     const line = element("div", { className: "oc-line" }, yours, hint, interval, dot, range, there, ...ends);
     const commit = element("button", { type: "button", className: "oc-commit", textContent: "Commit my guess", disabled: true });
-    const said = element("p", { className: "oc-said", role: "status", tabIndex: -1 });
     const more = element("p", { className: "oc-more", hidden: true });
     if (q.name && ENDING === ".html") more.append(element("a", { href: "guesses.html", textContent: "All my guesses" }));
     if (q.name) more.append(forget());
@@ -102,7 +101,8 @@
     for (const named of [box, range]) named.setAttribute("aria-label", q.words);
     range.setAttribute("aria-valuetext", "no guess yet");
     words.after(line, commit);
-    box.append(said, more);
+    for (const mark of [yours, hint]) mark.setAttribute("aria-hidden", "true");
+    box.append(more);
 
     function moved() {
       const value = Number(range.value);
@@ -155,10 +155,8 @@
     made.sort((a, b) => b.off - a.off);
     const rest = every.filter((q) => !made.some((one) => one.q === q));
     box.replaceChildren();
-    if (!made.length) {
-      box.append(element("p", {}, "You have committed to no guess yet, or your browser has kept none. The first question is: ", link(every[0], every[0].words)));
-      return;
-    }
+    const none = "You have committed to no guess yet, or your browser has kept none. The first question is: ";
+    if (!made.length) return box.append(element("p", {}, none, link(every[0], every[0].words)));
     const measured = made.filter(({ q }) => !counted(q));
     const hit = measured.filter(({ q, x }) => inside(q, x)).length;
     const mean = made.reduce((sum, { off }) => sum + off, 0) / made.length;
@@ -167,8 +165,8 @@
     said.push(`On average you were ${plain(mean, 1, 1)} points off.`);
     box.append(element("p", { className: "oc-summary", textContent: said.join(" ") }), figures(made), table(made));
     if (rest.length) {
-      const list = element("ul", {}, ...rest.map((q) => element("li", {}, link(q, q.words))));
-      box.append(element("p", { textContent: "Not guessed yet:" }), list);
+      const names = rest.flatMap((q, i) => [i ? ", " : "", link(q, q.name)]);
+      box.append(element("p", { className: "oc-rest" }, "Not guessed yet: ", ...names, "."));
     }
     box.append(element("p", { className: "oc-more" }, forget()));
   }
@@ -181,8 +179,8 @@
       const cells = [i + 1, link(q, q.name), number(q, x), answered(q) + interval, plain(off, 1, 1)];
       return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
     });
-    const caption = element("caption", { textContent: "Your guesses, those missed most first" });
-    return element("table", {}, caption, element("thead", {}, head), element("tbody", {}, ...rows));
+    const title = "Your guesses, those missed most first";
+    return element("table", {}, element("caption", { textContent: title }), element("thead", {}, head), element("tbody", {}, ...rows));
   }
 
   const KEYS = ["\u25cf inside the interval, or counted right", "\u25cb outside", "\u2571 guess and answer are the same"];
@@ -202,10 +200,9 @@
   function figure(made, words) {
     const [size, left, foot] = [330, 54, 48];
     const ends = made.flatMap(({ q, x }) => [x, q.low, q.high].map((value) => points(q, value)));
-    const [least, most] = [Math.min(...ends), Math.max(...ends)];
+    const [least, most] = [Math.min(...ends), Math.max(...ends) + 0.01]; // never nothing between them
     const tick = [1, 2, 5, 10, 20].find((step) => (most - least) / step <= 5) ?? 25;
-    const low = tick * Math.floor(least / tick);
-    const high = Math.max(low + tick, tick * Math.ceil(most / tick));
+    const [low, high] = [tick * Math.floor(least / tick), tick * Math.ceil(most / tick)];
     const along = (value) => left + ((size - left - 10) * (value - low)) / (high - low);
     const up = (value) => size - foot - ((size - foot - 10) * (value - low)) / (high - low);
     const middle = (low + high) / 2;
@@ -232,9 +229,8 @@
       stroke(cx, up(points(q, q.low)), cx, up(points(q, q.high)), { stroke: COLOUR, "stroke-width": 2 });
       const dot = { cx, cy, r: 4.5, stroke: COLOUR, "stroke-width": 2, fill: inside(q, x) ? COLOUR : "var(--oc-paper, Canvas)" };
       chart.append(svg("circle", dot, svg("title", {}, `${q.name}: ${verdict(q, x)}`)));
-      const around = [15, 21, 27].flatMap((far) => [0, 180, 320, 140, 220, 40].map((turn) => (turn * Math.PI) / 180)
-        .map((turn) => [cx + far * Math.cos(turn), cy + far * Math.sin(turn)]));
-      const free = around.find(([a, b]) => taken.every(([c, d]) => Math.hypot(a - c, b - d) > 11)) ?? around[0];
+      const around = [15, 21, 27].flatMap((far) => TURNS.map((turn) => [cx + far * Math.cos(turn), cy + far * Math.sin(turn)]));
+      const free = around.find(([a, b]) => taken.every(([c, d]) => Math.hypot(a - c, b - d) > 13)) ?? around[0];
       taken.push(free);
       text(free[0], free[1] + 4, "middle", `${label}`);
     });
@@ -243,8 +239,11 @@
 
   for (const [name, draw] of [["oc-guess", question], ["oc-calibration", calibration]]) {
     for (const box of document.querySelectorAll(`.${name}:not([data-ready])`)) {
+      const first = box.innerHTML;
       box.dataset.ready = "yes";
-      draw(box);
+      const drawn = () => ((box.innerHTML = first), draw(box));
+      drawn();
+      addEventListener(KEY, drawn); // every guess was forgotten
     }
   }
 })();

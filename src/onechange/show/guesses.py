@@ -1,6 +1,6 @@
 """Guess first: a slider that commits before the answer is shown, and what all of a reader's guesses come to.
 
-Each is a piece of HTML with its script, as in :mod:`~onechange.show.publish`: it works in a built page, in a notebook
+Each is a piece of HTML with its script, like the panel that publishes a table: it works in a built page, in a notebook
 and from the disk. Without scripts a question stands above its folded answer.
 """
 
@@ -62,7 +62,8 @@ def _folded(question: Question) -> str:
     name = f" id=guess-{slug(question.name)}" if question.name else ""
     return (
         f"<div class=oc-guess{name} data-question='{_json(known)}'><p class=oc-question>{escape(question.words)}</p>"
-        f"<details><summary>Just show me</summary><p>{escape(str(known['said']))}</p></details></div>"
+        f"<details><summary>Just show me</summary><p>{escape(str(known['said']))}</p></details>"
+        "<p class=oc-said role=status tabindex=-1></p></div>"
     )
 
 
