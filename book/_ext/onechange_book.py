@@ -14,6 +14,8 @@ from pybtex.style.labels import BaseLabelStyle
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
+from onechange.experiment.rows import TABLE
+
 SUMMARY = "What matters when you finetune a GPT: one baseline, eighteen changes, and how sure we can be."
 
 
@@ -72,9 +74,20 @@ def page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
         tags["og:url"] = f"{base}{pagename}.html"
     lines = [f'<meta name="description" content="{SUMMARY}" />']
     lines += [f'<meta property="{name}" content="{escape(value, quote=True)}" />' for name, value in tags.items()]
-    if row := app.env.metadata.get(pagename, {}).get("row"):
-        lines.append(f"<style>:root {{ --row: {int(row)} }}</style>")
+    if rows := [number for number, row in TABLE.items() if row.home == pagename]:
+        lines.append(f"<style>{mark(rows)}</style>")
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
+
+
+def mark(rows: list[int]) -> str:
+    """The rule under a chapter's title: a dot for each row of the table, the chapter's own coloured and named."""
+    dot = "radial-gradient(circle at 3.5px 50%, var(--oc-{}) 3px, transparent 3.5px) {}px 0 / 12px 100% {}"
+    own = [dot.format("change", 12 * (row - 1), "no-repeat") for row in rows]
+    named = f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}"
+    # the other dots end where the words begin
+    every = ", ".join([*own, f"linear-gradient(var(--oc-paper), var(--oc-paper)) {12 * len(TABLE)}px 0 no-repeat",
+                       dot.format("dot", 0, "repeat-x")])  # fmt: skip
+    return f'.bd-article h1::after {{ content: "{named}"; background: {every}; padding-left: {12 * len(TABLE) + 8}px }}'
 
 
 def _thebe(file: object) -> bool:

@@ -13,14 +13,14 @@ from .support.errors import UsageError, nearest
 def scale(quiet: bool = False) -> str:
     """``gpt2`` where there is a GPU and GPT-2's weights and the UCI messages can be had, else ``pocket``.
 
-    Says in one line which and why, unless ``quiet``. The variable ``ONECHANGE_SCALE`` decides instead where
-    it is set; the book is built with ``pocket``, whatever the machine has.
+    Says in one line which and why, unless ``quiet``. Where the variable ``ONECHANGE_SCALE`` is set it decides
+    instead, and nothing is said: the book is built with ``pocket``, whatever the machine has.
 
     Raises:
         UsageError: if the variable names no scale.
     """
     chosen, why = _choose()
-    if not quiet:
+    if not quiet and why:
         print(f"scale: {chosen} ({why})")
     return chosen
 
@@ -29,7 +29,7 @@ def _choose() -> tuple[str, str]:
     if asked := os.environ.get("ONECHANGE_SCALE"):
         if asked not in SCALES:
             raise UsageError(f"ONECHANGE_SCALE is {asked!r}{nearest(asked, SCALES)}: use {', '.join(SCALES)}")
-        return asked, "ONECHANGE_SCALE says so"
+        return asked, ""
     if not torch.cuda.is_available():
         return "pocket", "there is no GPU here"
     from .data.uci import uci_file

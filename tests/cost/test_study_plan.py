@@ -10,16 +10,22 @@ import pytest
 from onechange import Experiment
 from onechange.cli.main import main
 from onechange.cost.plan import make_plan
-from onechange.cost.study_plan import plan_study, simulate
+from onechange.cost.study_plan import StudyPlan, plan_study, simulate
 from onechange.evidence.study import groups_of, jobs_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows(toy: Path) -> dict[str, Experiment]:
     """Two rows on one prefix, one on none, one on a prefix of its own."""
     e = Experiment(str(toy), dataset="pocket", train_size=16, num_epochs=1)
     more = {"2": {"trainable_token_pos": "first"}, "5": {"trainable_layers": "all"}, "17": {"no_padding": True}}
     return {"1": e} | {row: e.but(**change) for row, change in more.items()}
+
+
+@pytest.fixture(scope="module")
+def plan(rows: dict[str, Experiment]) -> StudyPlan:
+    """Three seeds of each."""
+    return plan_study(rows, [5, 6, 7], timed=False)
 
 
 def test_a_schedule_counts_a_prefix_once_a_worker(rows: dict[str, Experiment]) -> None:
@@ -35,9 +41,8 @@ def test_a_schedule_counts_a_prefix_once_a_worker(rows: dict[str, Experiment]) -
     assert simulate([], costs, 3) == (0.0, 0.0)
 
 
-def test_a_study_is_the_sum_of_its_rows(rows: dict[str, Experiment]) -> None:
+def test_a_study_is_the_sum_of_its_rows(rows: dict[str, Experiment], plan: StudyPlan) -> None:
     """In operations, each row as it is planned alone."""
-    plan = plan_study(rows, [5, 6, 7], timed=False)
     for row, e in rows.items():
         alone = make_plan(e, timed=False)
         prefix, whole = alone.operations.get("prefix", 0.0), sum(alone.operations.values())
@@ -50,9 +55,8 @@ def test_a_study_is_the_sum_of_its_rows(rows: dict[str, Experiment]) -> None:
     assert walls == sorted(walls, reverse=True)
 
 
-def test_what_to_leave_out(rows: dict[str, Experiment]) -> None:
+def test_what_to_leave_out(rows: dict[str, Experiment], plan: StudyPlan) -> None:
     """The dearest rows first, until the rest is within the budget; or fewer seeds of all."""
-    plan = plan_study(rows, [5, 6, 7], timed=False)
     whole = sum(row.cost for row in plan.rows.values())
     assert plan.without(whole) == []
     assert plan.seeds_for(whole) == 3

@@ -58,6 +58,7 @@ def test_known_scores_on_the_published_split() -> None:
     assert counts == [(36, 29, 52), (12, 11, 24)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uci_cache")
 def test_the_books_figures_are_what_the_code_gives(tmp_path: Path) -> None:
     make_results(("leakage",), target=tmp_path)
@@ -79,11 +80,15 @@ def test_no_pocket_message_is_seen_in_training(messages: Messages, tokenizer: To
     assert found["test"]["messages"] == len(messages.test)
 
 
-def test_a_message_put_into_training_is_found(messages: Messages, tokenizer: Tokenizer) -> None:
+def test_a_message_put_into_training_is_found(
+    messages: Messages, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three test messages in the training set, one of them in capitals and with other digits."""
     texts = messages.test.text[:3].tolist()
     spelled = [texts[0], texts[1], texts[2].upper()]
     leaked = pd.concat([messages.train, messages.test[:3].assign(text=spelled)], ignore_index=True)
+    monkeypatch.setattr("onechange.data.baselines.TITLES", {})  # counts alone
+    monkeypatch.setattr("onechange.data.baselines.FEATURES", {})
     found = leakage(replace(messages, train=leaked), tokenizer)["test"]
     assert (found["verbatim"], found["masked"]) == (2, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from made_ill import messages, trained, write
 
 import onechange as oc
 from onechange.classifier.reading import classifier
+from onechange.data.messages import Source
 from onechange.diagnosis.admission import admit
+from onechange.diagnosis.doctor import messages_for
 from onechange.diagnosis.findings import ALARM
 from onechange.training.result import Result
 
@@ -39,12 +42,22 @@ def test_a_sound_model_is_told_so(folder: Path, sound: str) -> None:
     """From its folder, with its own messages found by themselves."""
     found = oc.doctor(folder, progress=False)
     assert found.healthy
-    assert found.subject == f"{folder} on {sound}"
+    assert found.subject == f"{folder.name} on {Path(sound).name}"  # where they lie is nobody else's business
     assert found["padding"].values["flips"] == 0
     assert set(found.frames) == {
         "scores", "copies", "contradictions", "classes", "calibration", "errors", "padding", "first",
     }  # fmt: skip
     assert set(found.figures) == {"scores", "lengths", "padding", "first", "calibration"}
+
+
+@pytest.mark.parametrize("how", ["resplit", "folds"])
+def test_the_split_is_the_one_that_it_was_trained_with(model: Result, how: str) -> None:
+    """A model that was trained on a split of its seed's is asked about the test messages of that."""
+    patient = replace(admit(model), trained={"dataset": "pocket", "seed": 124, how: True})
+    found = messages_for(patient, None, None)
+    assert found is not None
+    assert found.test.equals(Source("pocket", 124, **{how: True}).messages().test)
+    assert not found.test.equals(Source("pocket").messages().test)
 
 
 def test_a_run_and_its_folder_have_one_report(model: Result, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few messages, losses noted every five batches so that short runs have a curve, prefixes in many chunks."""
     monkeypatch.setattr("onechange.training.schedule.EVAL_EVERY", 5)
     monkeypatch.setattr(prefix, "CHUNK_TOKENS", 400)
-    monkeypatch.setattr(Source, "messages", lambda source: few_messages(*astuple(source)))
+    monkeypatch.setattr(Source, "messages", few_messages)
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,17 @@ def test_random_weights_in_the_published_order(make: Make) -> None:
             assert bool((parameter == float(name.endswith("weight"))).all()), name
 
 
+def test_new_layers_may_have_a_seed_of_their_own(make: Make) -> None:
+    """The head and the adapters are those of the head's seed, a random trunk that of the seed."""
+    for row in (10, 11):
+        one, other = build(make(row, seed=5, head_seed=7), 2), build(make(row, seed=7), 2)
+        for name, parameter in one.named_parameters():
+            new = parameter.requires_grad and (name.startswith("head") or ".A" in name or ".B" in name)
+            if row == 11 or new:
+                assert torch.equal(parameter, other.get_parameter(name)), name
+        assert row == 11 or not torch.equal(one.tok_emb.weight, other.tok_emb.weight)
+
+
 def test_head_and_adapters_in_the_published_order(make: Make) -> None:
     """From the seed: the head, then the blocks' adapters, then the head's own."""
     model = build(make(11, seed=5), 2)

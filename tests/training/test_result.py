@@ -12,6 +12,7 @@ import pytest
 from toy_runs import Make, few_messages
 
 from onechange import Result
+from onechange.data.messages import Source
 from onechange.experiment.experiment import Experiment
 
 pytestmark = pytest.mark.usefixtures("short_runs")
@@ -40,7 +41,7 @@ def test_a_result_outlives_what_it_was_made_from(make: Make, outcome: Callable, 
 def test_what_a_result_holds(make: Make, outcome: Callable) -> None:
     """Its parts have the right sizes and agree with one another."""
     result = outcome(make(1))
-    test = few_messages("pocket").test
+    test = few_messages(Source("pocket")).test
     assert result.test_labels == test.label.tolist()
     assert np.array(result.test_probabilities).shape == (len(test), 2)
     np.testing.assert_allclose(np.sum(result.test_probabilities, axis=1), 1, atol=1e-6)
@@ -51,9 +52,11 @@ def test_what_a_result_holds(make: Make, outcome: Callable) -> None:
     assert result.losses.examples.tolist() == [8, 48, 88, 128]
     assert result.accuracies.index.tolist() == [1, 2]
     tokenizer = make(1).checkpoint.tokenizer
-    assert result.max_length == max(len(tokenizer.encode(text)) for text in few_messages("pocket").train.text[:64])
+    assert result.max_length == max(
+        len(tokenizer.encode(text)) for text in few_messages(Source("pocket")).train.text[:64]
+    )
     assert result.n_trainable == sum(p.numel() for p in result.model.parameters() if p.requires_grad)
-    assert result.environment["messages_sha256"] == few_messages("pocket").digest
+    assert result.environment["messages_sha256"] == few_messages(Source("pocket")).digest
     assert f"{100 * result.final['test']:.2f}%" in str(result)
 
 

@@ -75,6 +75,17 @@ def test_the_order_is_the_published_one(
     assert found == published_schedule(e, *sizes, every=50)
 
 
+def test_the_order_may_have_a_seed_of_its_own(make: Make) -> None:
+    """The order is that of the order's seed, whatever the seed."""
+
+    def order(**seeds: int) -> list[list[int]]:
+        return [
+            b.tolist() for step in schedule(make(1, **seeds), 61, 9) if isinstance(step, Step) for b in step.batches
+        ]
+
+    assert order(seed=5, order_seed=7) == order(seed=7) == order(seed=7, head_seed=5) != order(seed=5)
+
+
 @pytest.mark.parametrize(
     ("flags", "points", "steps", "examples"),
     [

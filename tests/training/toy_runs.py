@@ -76,10 +76,10 @@ WHOLE = Source.messages
 
 
 @cache
-def few_messages(dataset: str, seed: int = 123, balance: bool = False, resplit: bool = False) -> Messages:
+def few_messages(source: Source) -> Messages:
     """The shorter pocket messages, with less to validate and to test on; a file as it is."""
-    messages = WHOLE(Source(dataset, seed, balance, resplit))
-    if dataset != "pocket":
+    messages = WHOLE(source)
+    if source.dataset != "pocket":
         return messages
     parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
     short = {name: part[part.text.str.len() < 120].reset_index(drop=True) for name, part in parts.items()}

@@ -20,8 +20,8 @@ from ..experiment.rows import NAMED, is_baseline
 from ..gpt.tokenizer import Tokenizer, tokenizer_for
 from ..support.errors import UsageError
 from ..support.progress import progress_bar
-from .copies import near_copies
-from .messages import Messages, load_messages, seen_in_training
+from .copies import near_copies, seen_in_training
+from .messages import Messages, load_messages
 
 TITLES = {name: row.title for name, row in NAMED.items() if is_baseline(name)}
 FEATURES: dict[str, dict[str, Any]] = {"0b": {}, "0c": {"analyzer": "char_wb", "ngram_range": (2, 5)}}

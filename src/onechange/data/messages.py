@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -15,11 +13,10 @@ from ..experiment.experiment import Experiment
 from ..support.cache import sha256
 from ..support.errors import UsageError
 from ..support.package import POCKET
-from .table import FEWEST, in_order, read_table
+from .own import split_file, summary_of
 from .uci import UCI_FILE, uci_file, uci_is_here
 
 POCKET_MESSAGES = POCKET / "messages.tsv"
-SHOWN = 20  # classes that a line has room for
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,8 @@ class Source:
         if self.dataset == "pocket":
             frame = pd.read_csv(POCKET_MESSAGES, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
             return self._cut(frame[["label", "text"]], self.digest)
-        return _file(Path(self.dataset), self.seed, self.balance)
+        classes, train, val, test, summary = split_file(Path(self.dataset), self.seed, self.balance)
+        return Messages(self.dataset, classes, train, val, test, self.digest, summary)
 
     def _cut(self, frame: pd.DataFrame, digest: str) -> Messages:
         """Ham and spam, shuffled and cut 70/10/20."""
@@ -169,52 +167,6 @@ def _uci() -> pd.DataFrame:
     spam = frame[frame.label == "spam"]
     ham = frame[frame.label == "ham"].sample(len(spam), random_state=123)
     return pd.concat([ham, spam]).sample(frac=1, random_state=123).reset_index(drop=True)
-
-
-def _file(path: Path, seed: int, balance: bool) -> Messages:
-    """A reader's own messages, with their own classes, each class split alike."""
-    from sklearn.model_selection import train_test_split
-
-    table = read_table(path)
-    frame, classes = table.frame, in_order(list(table.frame.label))
-    smallest = frame.label.value_counts().min() if len(frame) else 0
-    if len(classes) < 2:
-        raise UsageError(f"{path} has {len(classes)} class ({', '.join(classes)}): at least two are needed")
-    if smallest < FEWEST:
-        rare = shorten(frame.label.value_counts().index[-1], 40, placeholder="...")
-        raise UsageError(
-            f"{path}: the class with fewest messages ({rare}) has {smallest}; at least {FEWEST} are needed "
-            "for a 70/10/20 split"
-        )
-    summary = summary_of(frame.label, classes, f"{path.name} ({table.how})")
-    if balance:
-        frame, summary = frame.groupby("label").sample(smallest, random_state=seed), f"{summary}; {smallest} of each"
-    frame["label"] = frame.label.map({name: i for i, name in enumerate(classes)})
-    train, rest = train_test_split(frame, train_size=round(0.7 * len(frame)), random_state=seed, stratify=frame.label)
-    val, test = train_test_split(rest, train_size=1 / 3, random_state=seed, stratify=rest.label)
-    train, val, test = (p.reset_index(drop=True) for p in (train, val, test))
-    return Messages(str(path), classes, train, val, test, sha256(path), summary)
-
-
-def summary_of(labels: pd.Series, classes: tuple[str, ...], source: str) -> str:
-    """How many messages of which classes; of more than ``SHOWN`` the rarest, which may be a misspelling."""
-    counts = labels.value_counts()
-    rarest = sorted(classes, key=lambda name: counts[name])[:SHOWN]
-    shown = [f"{shorten(name, 30, placeholder='...')} {counts[name]:,}" for name in classes if name in rarest]
-    more = f" and {len(classes) - SHOWN} larger ones" if len(classes) > SHOWN else ""
-    return f"{len(labels):,} messages, {len(classes)} classes: {', '.join(shown)}{more}, from {source}"
-
-
-def masked(text: str) -> str:
-    """A message in lower case, every run of digits a 0, every run of punctuation a space."""
-    return " ".join(re.sub(r"[^\w\s]+|_+", " ", re.sub(r"\d+", "0", text.lower())).split())
-
-
-def seen_in_training(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
-    """Which test messages stand in the training set: 2 word for word, 1 after masking (see :func:`masked`), 0 not."""
-    verbatim = test.text.isin(set(train.text)).to_numpy()
-    alike = test.text.map(masked).isin(set(train.text.map(masked))).to_numpy()
-    return np.where(verbatim, 2, alike.astype(int))
 
 
 def with_wrong_labels(train: pd.DataFrame, share: float, seed: int, n_classes: int) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..classifier.reading import show
-from ..data.messages import Messages, seen_in_training
+from ..data.copies import seen_in_training
+from ..data.messages import Messages
 from ..evidence.compare import of_one, points
 from ..evidence.intervals import proportion
 from .findings import ALARM, Check, Finding, Level, counted, fact, percent, say

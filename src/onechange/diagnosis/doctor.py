@@ -85,7 +85,7 @@ def doctor(
         look_at_model(file, patient, messages, counting, progress)
     if counting is not None:
         file.charts["scores"] = scores(file.frames["scores"], guess=float(counting.largest.mean()))
-    subject = " on ".join(str(x) for x in (patient and patient.name, messages and messages.name) if x)
+    subject = " on ".join(Path(x).name for x in (patient and patient.name, messages and messages.name) if x)
     findings = tuple(settle(file.checks))
     return Report(subject, tuple(understood), findings, file.frames, file.charts, time.perf_counter() - began)
 
@@ -104,7 +104,7 @@ def messages_for(patient: Patient | None, dataset: str | Path | None, seed: int 
     if not is_dataset(name):
         raise UsageError(f"dataset {name!r} is not uci, pocket or a file that exists")
     own = name == trained.get("dataset")
-    how = {"balance": bool(trained.get("balance")), "resplit": bool(trained.get("resplit"))} if own else {}
+    how = {name: bool(trained.get(name)) for name in ("balance", "resplit", "folds")} if own else {}
     return Source(name, trained.get("seed", 123) if seed is None else seed, **how).messages()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.baselines import BaselineResult, bag, length_rule
-from ..data.copies import NEAR, near_copies
-from ..data.messages import Messages, masked, seen_in_training
+from ..data.copies import NEAR, masked, near_copies, seen_in_training
+from ..data.messages import Messages
 from ..evidence.compare import of_one, points
 from ..evidence.intervals import proportion
 from ..gpt.tokenizer import Tokenizer

@@ -48,6 +48,7 @@ class Comparison:
         single: whether two trained models are compared, one of each row: what holds for them need not for the rows.
         stuck: of each of the two of which some runs did not start, how many, in words.
         starting: the difference on the seeds with which both started, where some did not and two or more did.
+        elsewhere: over rotated splits, the difference with the interval for other training sets of these sizes.
     """
 
     base: str
@@ -59,6 +60,7 @@ class Comparison:
     single: bool = False
     stuck: tuple[str, ...] = ()
     starting: Estimate | None = None
+    elsewhere: Estimate | None = None
 
     @property
     def shown(self) -> bool:
@@ -124,6 +126,8 @@ class Comparison:
         stuck = list(self.stuck)
         if self.starting is not None:
             stuck.append(f"on the {self.starting.seeds} seeds with which both did: {points(self.starting)}")
+        if self.elsewhere is not None:
+            stuck.append(f"for other training sets {interval_of(self.elsewhere)}")
         return f"{self.change} against {self.base}: {found}" + f" ({'; '.join(stuck)})" * bool(stuck)
 
     @property
@@ -139,7 +143,11 @@ class Comparison:
 
 def points(e: Estimate) -> str:
     """A difference with its interval, in points, for a terminal."""
-    return f"{signed(100 * e.mean)} points [{signed(100 * e.low)}, {signed(100 * e.high)}]"
+    return f"{signed(100 * e.mean)} points {interval_of(e)}"
+
+
+def interval_of(e: Estimate) -> str:
+    return f"[{signed(100 * e.low)}, {signed(100 * e.high)}]"
 
 
 def paired(a: Runs, b: Runs) -> tuple[Runs, Runs]:
@@ -189,7 +197,8 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     words = tuple(f"{row.row}: {row.stuck}" for row in (one, other) if row.stuck)
     both = began(one) & began(other)
     starting = over(d[both], kept[both], one) if losses and both.sum() > 1 else None
-    return Comparison(base.label, change.label, found, p, p, single=single, stuck=words, starting=starting)
+    elsewhere = over(d, kept, one, losses, splits=True) if one.experiment.folds and len(d) > 1 else None
+    return Comparison(base.label, change.label, found, p, p, 1, single, words, starting, elsewhere)
 
 
 def began(runs: Runs) -> np.ndarray:

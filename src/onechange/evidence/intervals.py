@@ -219,12 +219,14 @@ def over(
     """
 
     def found(x: np.ndarray, kinds: int) -> Estimate:
+        """Over messages that all runs answer, over messages that some do, over splits."""
         if runs.experiment.one_test_set or len(x) == 1:
             return estimate(x[:, kept.all(0)], kinds)
         N = kept.shape[1]
         if runs.experiment.folds and not splits:
             return estimate_folds(x, kept, tested_by(runs, N), kinds)
-        return estimate_splits(x, kept, N / (runs.experiment.train_size or 3.5 * N), kinds)  # 70 % to train, 20 to test
+        whole = fold(runs.made["n_messages"], 123)[0].size if runs.experiment.folds else 3.5 * N  # 70 % of all, N 20
+        return estimate_splits(x, kept, N / (runs.experiment.train_size or whole), kinds)
 
     e = found(x, 1)
     if not losses:

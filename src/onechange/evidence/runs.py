@@ -44,7 +44,7 @@ class Runs:
         experiment: what was run, with the first seed.
         seeds: ``(S,)``; a fixed row has one, which decides nothing.
         right: ``(S, N)`` booleans: which test messages each seed's model got right.
-        seen: ``(S, N)``: which of them stand in the training set (see ``text.seen_in_training``).
+        seen: ``(S, N)``: which of them stand in the training set (see :func:`~onechange.data.copies.seen_in_training`).
         train, val: ``(S,)`` accuracies, as fractions.
         seconds: ``(S,)``.
         losses: ``(S, P, 2)`` training and validation losses at ``steps`` ``(P,)``, after ``examples`` ``(P,)``.

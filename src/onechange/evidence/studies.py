@@ -84,6 +84,9 @@ EVERY_BLOCK = ("biases", "lora-attention", "lora-paper", "lora-rslora", "rank", 
 FOLDS = "0,1-3,14-17,6,7,19,4,13,8,10,5,11,lora-paper,lora-rslora"
 """Rows whose 20 runs fit into hours, the cheap ones first."""
 
+KNOBS = "1,epochs,decay,first-rate,end-rate,layer-rate,open-rate,batch"
+"""What the table held fixed, and rates for four more of its rows."""
+
 SMOLLM2 = "0,1-3,14-19,end-64,end-64-random,4"
 """Of the rows that make sense on one model of another kind, those that freeze most of it."""
 
@@ -92,7 +95,8 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"4": 5}),
-    "folds-uci": Study("uci", "pocket", FOLDS, 20, dict.fromkeys(("5", "10", "11", "lora"), 5), change={"folds": True}),
+    "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, change={"folds": True}),
+    "knobs-uci": Study("uci", "pocket", KNOBS, 20),
     "crossed-uci": Study("uci", "pocket", "head", 8),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
     "hours-uci-smollm2": Study("uci", "smollm2", "13,5,10,11", 2, {"13": 5}),  # each run of a processor's hours

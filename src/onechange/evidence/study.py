@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..data.messages import Source, messages_of, seen_in_training
+from ..data.copies import seen_in_training
+from ..data.messages import Source, messages_of
 from ..experiment.experiment import Experiment
 from ..experiment.rows import is_baseline, is_fixed, row_of
 from ..support.errors import UsageError

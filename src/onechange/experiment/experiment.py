@@ -20,7 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..gpt.checkpoint import Checkpoint, find
 from ..gpt.layouts import layout_of
-from ..gpt.weights import MODELS, SCALES
+from ..gpt.weights import MODELS, SCALES, model_name
 from ..support.errors import UsageError, nearest
 from ..support.files import home
 
@@ -342,21 +342,6 @@ def fits(value: object, hint: Any) -> bool:
     """Whether a value is of a field's type (a bool is no int here)."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return any(type(value) is option or (option is type(None) and value is None) for option in options)
-
-
-def model_name(size: Any) -> Any:
-    """A model's name in full from how people write it, the Hub's own names too; anything else as it is.
-
-    Raises:
-        UsageError: for a name of the Hub's where a folder of that name lies here: either could be meant.
-    """
-    short = {name.split(" ")[0]: name for name in MODELS}
-    hubs = {f"openai-community/{word}": name for word, name in short.items()}
-    hubs |= dict.fromkeys(("gpt2", "openai-community/gpt2"), next(iter(MODELS)))
-    if size in hubs and os.path.exists(size):
-        model = hubs[size].split(" ")[0]
-        raise UsageError(f"a folder {size} lies here: say {model} for the model, or ./{size} for the folder")
-    return (short | hubs).get(size, size)
 
 
 def is_dataset(dataset: str) -> bool:

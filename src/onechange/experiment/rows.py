@@ -42,14 +42,17 @@ class Row:
 
 RANDOM = {"weights": "random", "trainable_layers": "all"}
 LORA = {"trainable_layers": "lora", "lora_rank": 16, "lora_alpha": 16}
+FIRST = {"trainable_token_pos": "first"}
+LAYER = {"trainable_layers": "last_layer"}
+OPEN = {"disable_causal_mask": True}
 END = {"trainable_token_pos": "flexible"}
 XL = {"model_size": "gpt2-xl"}
 ALONE = {"no_padding": True, "batch_size": 1}
 
 TABLE = {
     1: Row("the baseline", "baseline", {}, 96.63, 99.33, 95.00, 0.28),
-    2: Row("first token", "token", {"trainable_token_pos": "first"}, 78.46, 80.54, 75.00, 0.28),
-    3: Row("last layer", "layers", {"trainable_layers": "last_layer"}, 78.65, 79.87, 72.00, 0.25),
+    2: Row("first token", "token", FIRST, 78.46, 80.54, 75.00, 0.28),
+    3: Row("last layer", "layers", LAYER, 78.65, 79.87, 72.00, 0.25),
     4: Row("last two blocks", "layers", {"trainable_layers": "last_two_blocks"}, 98.85, 98.66, 98.33, 0.33),
     5: Row("all layers", "layers", {"trainable_layers": "all"}, 99.62, 96.64, 96.67, 0.69),
     6: Row("medium", "size", {"model_size": "gpt2-medium"}, 87.50, 91.28, 84.67, 0.75),
@@ -63,7 +66,7 @@ TABLE = {
     14: Row("no padding, one by one", "padding", ALONE, 100.00, 98.66, 98.00, 1.75),
     15: Row("no padding, batches of 8", "padding", {**ALONE, "accumulation_steps": 8}, 99.33, 98.66, 98.33, 1.70),
     16: Row("last real token", "token", END, 99.42, 98.66, 98.33, 0.30),
-    17: Row("no causal mask", "masks", {"disable_causal_mask": True}, 99.23, 98.66, 95.33, 0.29),
+    17: Row("no causal mask", "masks", OPEN, 99.23, 98.66, 95.33, 0.29),
     18: Row("ignored label", "masks", {"ignore_index": 50256}, 96.63, 99.33, 95.00, 0.28),
     19: Row("average over positions", "token", {"average_embeddings": True}, 97.79, 99.33, 96.33, 0.32),
 }
@@ -116,7 +119,13 @@ for family, home, field, values, change, title, why in (
     ("rank", "lora", "lora_rank", (1, 2, 4, 8, 16, 32, 64), LORA, "LoRA of rank {}", "what the rank does"),
     ("rate", "size", "learning_rate", RATES, {}, "learning rate {}", "whether the rate decides the rest"),
     ("end-rate", "token", "learning_rate", RATES, END, "last real token, learning rate {}", "the rate of row 16"),
+    ("first-rate", "knobs", "learning_rate", RATES, FIRST, "first token, learning rate {}", "the rate of row 2"),
+    ("layer-rate", "knobs", "learning_rate", RATES, LAYER, "last layer, learning rate {}", "the rate of row 3"),
+    ("open-rate", "knobs", "learning_rate", RATES, OPEN, "no causal mask, learning rate {}", "the rate of row 17"),
     ("messages", "pretraining", "train_size", (16, 64, 256), {}, "{} training messages", "how many it takes"),
+    ("batch", "knobs", "batch_size", (4, 16, 32), {}, "batches of {}", "how many at a time"),
+    ("epochs", "knobs", "num_epochs", (1, 2, 10), {}, "{} epochs", "how often"),
+    ("decay", "knobs", "weight_decay", (0, 0.01, 1), {}, "weight decay {}", "how strong"),
     ("noise", "data", "label_noise", (0.1, 0.2, 0.3, 0.4), {}, "{} of the labels wrong", "how wrong they may be"),
 ):  # fmt: skip
     for value in values:
@@ -126,7 +135,7 @@ for number in (1, 4, 16):
     for seed in range(123, 131):
         why = "what is the new layers' chance, what the order's"
         NAMED[f"head-{number}-{seed}"] = Row(
-            f"row {number}, head {seed}", "baseline", {**TABLE[number].change, "head_seed": seed}, why=why
+            f"row {number}, head {seed}", "knobs", {**TABLE[number].change, "head_seed": seed}, why=why
         )
 
 ROWS: dict[int, Experiment] = {number: BASELINE.but(**row.change) for number, row in TABLE.items()}

@@ -7,9 +7,11 @@ All but a reader's own have a layout of Hugging Face's, ``config.json`` and ``mo
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,6 +74,21 @@ MODELS: dict[str, Model] = {
 
 SCALES = tuple(dict.fromkeys(model.scale for model in MODELS.values()))
 """The ladders."""
+
+
+def model_name(size: Any) -> Any:
+    """A model's name in full from how people write it, the Hub's own names too; anything else as it is.
+
+    Raises:
+        UsageError: for a name of the Hub's where a folder of that name lies here: either could be meant.
+    """
+    short = {name.split(" ")[0]: name for name in MODELS}
+    hubs = {f"openai-community/{word}": name for word, name in short.items()}
+    hubs |= dict.fromkeys(("gpt2", "openai-community/gpt2"), next(iter(MODELS)))
+    if size in hubs and os.path.exists(size):
+        model = hubs[size].split(" ")[0]
+        raise UsageError(f"a folder {size} lies here: say {model} for the model, or ./{size} for the folder")
+    return (short | hubs).get(size, size)
 
 
 def read_config(folder: Path) -> GPTConfig:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.messages import Messages, messages_of, seen_in_training
+from ..data.copies import seen_in_training
+from ..data.messages import Messages, messages_of
 from ..data.tokens import tokens_of
 from ..experiment.experiment import Experiment
 from ..gpt.model import GPT

@@ -11,8 +11,9 @@ import http.server
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 COMMIT = "c" * 40
 FILE = bytes(range(256)) * 4096 * 24  # 24 MiB: the client keeps what came in pieces of ten
@@ -20,12 +21,16 @@ DIGEST = hashlib.sha256(FILE).hexdigest()
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Counts what it was asked for: ``asked["GET", repository]``; notes the ranges."""
+    """Counts what it was asked for: ``asked["GET", repository]``; notes the ranges.
+
+    ``files`` has what a repository holds; any other holds ``FILE``.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.files = files
         self.asked: Counter[tuple[str, str]] = Counter()
         self.ranges: list[tuple[str, str]] = []
 
@@ -81,7 +86,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, method: str, how: str, n: int) -> None:
         wrong = how == "other" and n == 1  # another file of the same size, the first time
-        content = FILE[::-1] if wrong else FILE
+        whole = self.server.files.get("/".join(self.path.removeprefix("/cdn").split("/")[1:3]), FILE)
+        content, digest = whole[::-1] if wrong else whole, hashlib.sha256(whole).hexdigest()
         start = 0
         if method == "GET" and (asked := self.headers.get("Range")):
             self.server.ranges.append((how, asked))
@@ -89,7 +95,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         headers = {
             "Content-Length": len(content) - start, "Accept-Ranges": "bytes", "X-Repo-Commit": COMMIT,
-            "ETag": f'"{DIGEST}"', "X-Linked-Etag": f'"{DIGEST}"', "X-Linked-Size": len(content),
+            "ETag": f'"{digest}"', "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": len(content),
         }  # fmt: skip
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -113,9 +119,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub() -> Iterator[Hub]:
-    """A stand-in that runs."""
-    server = Hub()
+def hub(files: Mapping[str, bytes] = MappingProxyType({})) -> Iterator[Hub]:
+    """A stand-in that runs, with what some repositories hold."""
+    server = Hub(files)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield server
