@@ -1,4 +1,4 @@
-"""Reading a message, LoRA by hand, guesses, and the house that they stand in."""
+"""Reading a message, LoRA by hand, and the house that they stand in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from onechange import Experiment, Result, UsageError, run
 from onechange.classifier.reading import classifier, read
 from onechange.gpt.lora import SCALINGS
 from onechange.show import panels
-from onechange.show.widgets import LoRAByHand, ReadMessage, guess
+from onechange.show.guesses import guess
+from onechange.show.widgets import LoRAByHand, ReadMessage
 
 # Read one message.
 
@@ -80,7 +81,7 @@ def test_there_must_be_something_to_read_with() -> None:
         ReadMessage()
 
 
-# LoRA by hand, and guesses.
+# LoRA by hand.
 
 
 @pytest.mark.parametrize("rank", [1, 2, 7, 32])
@@ -132,29 +133,6 @@ def test_moving_the_sliders_leaves_the_random_numbers_alone(lora: LoRAByHand) ->
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(80, "Your guess of 80 is 10.3 below it."), (92, "Your guess of 92 lies inside it."), (100, "is 6.1 above it.")],
-)
-def test_a_guess_is_set_beside_what_was_measured(value: float, said: str) -> None:
-    piece = guess("How many are right?", answer=92.1, low=90.3, high=93.9)
-    question, slider, view = piece.children
-    assert words(question) == "How many are right?"
-    assert "Your guess" not in view.value
-    assert "Measured: 92.1 %, 95 % interval 90.3 to 93.9 %." in view.value
-    slider.value = value
-    assert said in words(view)
-    tags = [tag for tag, _ in Parts(view.value).elements]
-    assert tags.index("details") < tags.index("summary") < tags.index("svg")  # folded, with a kernel or without
-
-
-def test_a_guess_needs_an_interval_in_order() -> None:
-    with pytest.raises(UsageError, match="is not in order"):
-        guess("?", answer=5, low=6, high=7)
-    piece = guess("Seconds?", answer=1234.5, low=1200, high=1300, span=(0, 2000), unit=" s")
-    assert "Measured: 1,234 s" in words(piece.children[2])
-
-
 # The house.
 
 
@@ -167,12 +145,14 @@ def test_only_the_widgets_need_ipywidgets() -> None:
             modules += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             users |= {file.name for module in modules if module.split(".")[0] == "ipywidgets"}
     assert users == {"widgets.py"}
-    code = "import sys, onechange.show.panels, onechange.cli.main; sys.exit('ipywidgets' in sys.modules)"
+    pieces = "onechange.show.panels, onechange.show.guesses"
+    code = f"import sys, {pieces}, onechange.cli.main; sys.exit('ipywidgets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_colours_are_the_books(runs: list[Result], lora: LoRAByHand) -> None:
     bench_table = panels.comparison(runs, runs[0].experiment)
-    for html in (ReadMessage(runs[0]).view.value, lora.view.value, panels.measured(5, 4, 6, (0, 10), ""), bench_table):
+    asked = guess("How many?", answer=5, low=4, high=6, span=(0, 10), unit="").html
+    for html in (ReadMessage(runs[0]).view.value, lora.view.value, asked, bench_table):
         bare = re.sub(r"var\(--oc-[\w-]+, (#\w+)\)", "", html)
         assert re.findall(r"#[0-9a-f]{6}\b", bare) == []

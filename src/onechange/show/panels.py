@@ -293,34 +293,3 @@ def spectrum(values: np.ndarray, rank: int) -> str:
         f'<svg role=img aria-label="{n} singular values: {words}" viewBox="0 0 {n} 101" preserveAspectRatio=none '
         f'style="height:110px">{bars}</svg><p>{words}</p>'
     )
-
-
-# -- a guess ------------------------------------------------------------------------------------
-
-
-def measured(
-    answer: float, low: float, high: float, span: tuple[float, float], unit: str, guess: float | None = None
-) -> str:
-    """A measured value with its interval on a line, folded away, and how far off a guess was."""
-    words = f"Measured: {_say(answer)}{unit}, 95 % interval {_say(low)} to {_say(high)}{unit}."
-    if guess is not None:
-        side, off = ("below", low - guess) if guess < low else ("above", guess - high)
-        words += f" Your guess of {_say(guess)} " + (f"is {_say(off)} {side} it." if off > 0 else "lies inside it.")
-
-    def x(value: float) -> float:
-        return 20 + 480 * (value - span[0]) / (span[1] - span[0])
-
-    mark = "" if guess is None else f'<text x="{x(guess):.1f}" y="16" text-anchor="middle">▼ {_say(guess)}</text>'
-    picture = (
-        f'<svg role=img aria-label="{escape(words)}" viewBox="0 0 520 62">{mark}'
-        '<line x1="20" x2="500" y1="30" y2="30" stroke="currentColor" stroke-opacity=".35"/>'
-        f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="30" y2="30" stroke="{CHANGE}" stroke-width="6"/>'
-        f'<circle cx="{x(answer):.1f}" cy="30" r="5" fill="{CHANGE}"/><text x="20" y="56">{_say(span[0])}</text>'
-        f'<text x="500" y="56" text-anchor="end">{_say(span[1])}{escape(unit)}</text></svg>'
-    )
-    return panel(f"<details><summary>What was measured</summary><p>{escape(words)}</p>{picture}</details>")
-
-
-def _say(number: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

@@ -1,4 +1,4 @@
-"""The interactive pieces, for a notebook with a kernel: make an ablation, read a message, LoRA by hand, guess first.
+"""The interactive pieces, for a notebook with a kernel: make an ablation, read a message, LoRA by hand.
 
 They work with ipywidgets 7.7 and 8. Nothing here holds the kernel up for longer than reading one message
 takes: training has a thread of its own.
@@ -10,7 +10,6 @@ import copy
 import threading
 import time
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
 import ipywidgets as ipw
@@ -308,40 +307,3 @@ class LoRAByHand(ipw.VBox):
             nn.init.normal_(adapter.B, std=0.02)
         linear = [part.weight.shape for part in self.model.modules() if isinstance(part, nn.Linear)]
         self.view.value = panels.lora(self.layer.weight.numpy(), adapter.delta().numpy(), rank, scale, linear)
-
-
-def guess(
-    question: str,
-    *,
-    answer: float,
-    low: float,
-    high: float,
-    span: tuple[float, float] = (0, 100),
-    unit: str = " %",
-) -> ipw.VBox:
-    """Ask for a prediction before the measured value and its interval are unfolded.
-
-    Without a kernel the answer unfolds too; it then says nothing of the guess.
-
-    Args:
-        question: what to predict.
-        answer, low, high: what was measured, and the ends of its interval.
-        span: the least and the most that can be guessed.
-        unit: what stands behind a number.
-
-    Raises:
-        UsageError: if these numbers are not in order.
-    """
-    if not span[0] <= low <= answer <= high <= span[1]:
-        raise UsageError(f"{low} ≤ {answer} ≤ {high} is not in order, or not within {span[0]} to {span[1]}")
-    slider = ipw.FloatSlider(
-        sum(span) / 2, min=span[0], max=span[1], step=(span[1] - span[0]) / 200,
-        description="my guess", continuous_update=False, readout_format=".3g",
-    )  # fmt: skip
-    view = ipw.HTML(panels.measured(answer, low, high, span, unit))
-
-    def compare(change: dict[str, Any]) -> None:
-        view.value = panels.measured(answer, low, high, span, unit, change["new"])
-
-    slider.observe(compare, "value")
-    return ipw.VBox([ipw.HTML(panels.panel(f"<p><b>{escape(question)}</b></p>")), slider, view])
