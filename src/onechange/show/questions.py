@@ -115,6 +115,12 @@ def spread() -> Answer:
     return counted(100 * float(test.max() - test.min()))
 
 
+def turned() -> Answer:
+    """How many points lie between the baseline's means at the best rate and at the worst, on the UCI messages."""
+    means = [runs.test.mean() for row, runs in stored("beyond-uci").items() if row.startswith("rate-")]
+    return counted(100 * float(max(means) - min(means)))
+
+
 def mlps() -> Answer:
     """How much of GPT-2 small stands in its MLPs."""
     with torch.device("meta"):  # shapes without numbers
@@ -204,6 +210,15 @@ BOOK = (
         (0, CONCLUSIONS),
         1,
         CONCLUSIONS,
+    ),
+    Question(
+        "rates",
+        "knobs",
+        "Over seven learning rates, from 0.00001 to 0.01, how many points lie between the baseline's highest mean and "
+        "its lowest?",
+        turned,
+        " points",
+        (0, 50),
     ),
     Question(
         "a larger model",
