@@ -94,7 +94,7 @@ STUDIES = {
     "table-uci": Study("uci", "pocket", "0,1-19", 20),
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
-    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5, "19": 5, "end-64-random": 10}),
+    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5, "19": 5, "end-64-random": 5}),
     "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, change={"folds": True}),
     "knobs-uci": Study("uci", "pocket", KNOBS, 20),
     "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8),
