@@ -87,21 +87,20 @@ FOLDS = "0,1-4,13-17,19"
 KNOBS = "1,epochs,decay,first-rate,end-rate,layer-rate,open-rate,batch"
 """What the table held fixed, and rates for four more of its rows."""
 
-SMOLLM2 = "0,1-3,14-19,end-64,end-64-random"
+SMOLLM2 = "0,1-3,14-18,end-64"
 """Of the rows that make sense on one model of another kind, those that freeze most of it."""
 
 STUDIES = {
     "table-uci": Study("uci", "pocket", "0,1-19", 20),
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
-    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5, "19": 5, "end-64-random": 5}),
+    "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5}),
     "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, change={"folds": True}),
     "knobs-uci": Study("uci", "pocket", KNOBS, 20),
     "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
-    "hours-uci-smollm2": Study(
-        "uci", "smollm2", "4,13,5,10,11", 2, {"4": 5, "13": 5}
-    ),  # each run of a processor's hours
+    # each run of a processor's hours
+    "hours-uci-smollm2": Study("uci", "smollm2", "4,19,13,5,10,11,end-64-random", 2, {"4": 5, "13": 5, "19": 5}),
     "gpt2-uci": Study("uci", "gpt2", "0,1-19", 5),
 }
 OFFLINE = tuple(name for name, study in STUDIES.items() if study.scale == "pocket")
