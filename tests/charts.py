@@ -17,9 +17,10 @@ def drawn(chart: plot.Chart, gid: str) -> np.ndarray:
 
 
 def reads_well(chart: plot.Chart, layout: plot.Layout) -> None:
-    """No text is small or outside."""
+    """No text is small or outside, and none is the source of a formula."""
     for text in ElementTree.fromstring(chart.svg(layout)).iter("{http://www.w3.org/2000/svg}text"):
         size = re.search(r"font-size: ([\d.]+)px", text.get("style", ""))
         assert size is not None
         assert float(size[1]) >= 12
         assert 0 <= float(text.get("x", "nan")) <= layout.width
+        assert "$" not in (text.text or "")

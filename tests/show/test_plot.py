@@ -127,6 +127,13 @@ def test_pairs_show_both_costs_and_their_ratio() -> None:
     assert "baseline: 2.0e+14 and 3.0e+13, 6.7 times; first token: 2.0e+14 and 5.0e+11, 400 times" in chart.alt
 
 
+@pytest.mark.parametrize("layout", [plot.WIDE, plot.NARROW])
+def test_rates_stand_on_powers_of_ten_in_letters(layout: plot.Layout) -> None:
+    chart = plot.traces({"row 1": [(1e-5, 71), (1e-3, 93), (1e-2, 94)]}, "rate", "accuracy (%)", logx=True)
+    reads_well(chart, layout)
+    assert ">10⁻⁵</text>" in chart.svg(layout)
+
+
 def test_results_are_called_by_their_rows_or_by_what_they_differ_in() -> None:
     alt = plot.losses(result(), result(trainable_token_pos="first")).alt
     assert "1 the baseline, training from 1.50 to 0.50" in alt

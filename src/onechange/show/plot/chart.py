@@ -8,6 +8,7 @@ of text and one for a phone, and its alternative text is made from the data it d
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LINE = 18  # height of a line of text
 ROOM = 6.9  # width to allow for a character
 
@@ -148,6 +150,13 @@ def new_axes(
     axes.patch.set_visible(False)
     axes.spines["bottom"].set_alpha(0.5)
     return figure, axes
+
+
+def by_powers(axes: Axes) -> None:
+    """Put the x-axis on a logarithmic scale, its powers of ten in letters: in an SVG formulas stay source text."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda x, _: "10" + f"{math.log10(x):.0f}".translate(RAISED))
+    axes.minorticks_off()
 
 
 def write(axes: Axes, x: float, y: float, words: str, at: tuple[float, float] = (0, 1), **style: Any) -> None:

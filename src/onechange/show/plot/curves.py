@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from ...experiment.experiment import BASELINE, SCALES, Experiment
 from ...experiment.rows import NAMED, TABLE, row_of
 from ...support.errors import UsageError
 from ...support.signs import MINUS
-from .chart import INK, LINE, SERIES, Chart, Layout, badge, new_axes, spread, write
+from .chart import INK, LINE, SERIES, Chart, Layout, badge, by_powers, new_axes, spread, write
 
 if TYPE_CHECKING:
     from ...training.result import Result
@@ -126,8 +125,7 @@ def traces(
             write(axes, -46, head + 10 - LINE * i, f"{sign} {name}", color=colour)
         axes.locator_params(nbins=5)
         if logx:
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_locator(NullLocator())
+            by_powers(axes)
         else:
             axes.set_xlim(0)
         axes.grid(axis="y", color=INK, alpha=0.13, linewidth=0.8)

@@ -11,9 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...support.signs import interval, printed
-from .chart import INK, LINE, NARROW, PALETTE, ROOM, Chart, Layout, new_axes, write
-
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from .chart import INK, LINE, NARROW, PALETTE, ROOM, Chart, Layout, by_powers, new_axes, write
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,8 @@ def lines(layout: Layout, rows: list[Line], zero: float, xlabel: str, key: list[
     pad = 0.04 * (max(values) - min(values)) or 0.5
     axes.set_xlim(min(values) - pad, max(values) + pad)
     if log:
-        axes.set_xscale("log")
+        by_powers(axes)
         axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
-        axes.xaxis.set_major_formatter(lambda x, _: "10" + f"{math.log10(x):.0f}".translate(RAISED))
-        axes.minorticks_off()
     else:
         axes.locator_params(axis="x", nbins=5 if stacked else 7)
     axes.set_ylim(0, step * len(rows))
