@@ -38,6 +38,12 @@ class Hub(http.server.ThreadingHTTPServer):
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a client's environment has to say for it to come here, and by no proxy."""
+        proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
+        return dict.fromkeys(proxies, "") | {"HF_ENDPOINT": self.endpoint}
+
     def handle_error(self, *_: object) -> None:
         """A client that hangs up is no news."""
 

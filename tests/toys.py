@@ -1,13 +1,17 @@
-"""Small GPT-2 folders, the same every time: what stands in for a pretrained model."""
+"""What stands in for a pretrained model, the same every time, and few messages to run it on."""
 
 from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+
+from onechange.data.messages import Messages, Source
 
 
 def hf_tensors(shape: tuple[int, int, int], vocab_size: int, context: int, std: float = 0.15) -> dict[str, np.ndarray]:
@@ -42,3 +46,17 @@ def write_toy(folder: Path, tokenizer_json: str, shape: tuple[int, int, int] = (
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(tokenizer_json)
     return folder
+
+
+WHOLE = Source.messages
+
+
+@cache
+def few_messages(source: Source) -> Messages:
+    """The shorter pocket messages, with less to validate and to test on; a file as it is."""
+    messages = WHOLE(source)
+    if source.dataset != "pocket":
+        return messages
+    parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
+    short = {name: part[part.text.str.len() < 120].reset_index(drop=True) for name, part in parts.items()}
+    return replace(messages, train=short["train"], val=short["val"][:45], test=short["test"][:60])

@@ -47,6 +47,8 @@ def tables() -> list[tuple[str, list[Study]]]:
     """
     found: dict[str, list[Study]] = {}
     for name, study in STUDIES.items():
+        if not study.listed:
+            continue
         try:
             rows = oc.stored(name)
         except UsageError:  # not made yet

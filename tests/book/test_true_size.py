@@ -60,13 +60,11 @@ def test_a_chapter_runs_on_gpt2(
     startup.mkdir(parents=True)
     (startup / "00-stand-ins.py").write_text(STARTUP.replace("{commit}", COMMIT))
     digests = {name: (SHAPES[name], hashlib.sha256(content).hexdigest()) for name, content in weights.items()}
-    for name, value in {
-        "IPYTHONDIR": str(startup.parents[1]), "STAND_INS": json.dumps(digests), "HF_ENDPOINT": stand_in.endpoint,
+    for name, value in (stand_in.variables | {
+        "IPYTHONDIR": str(startup.parents[1]), "STAND_INS": json.dumps(digests),
         "ONECHANGE_SCALE": "gpt2", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-    }.items():  # fmt: skip
+    }).items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
     notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(BOOK)}}).execute()
     assert stand_in.asked["GET", "openai-community/gpt2"] >= 1

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from toys import few_messages
 
 from onechange.cli.main import main
 from onechange.cost import plan
 from onechange.cost.plan import lengths_of, make_plan
-from onechange.data.messages import Messages, Source, load_messages
+from onechange.data.messages import Source, load_messages
 from onechange.experiment.experiment import Experiment
 from onechange.experiment.rows import ROWS, TABLE
 from onechange.gpt.tokenizer import tokenizer_for
@@ -43,18 +43,6 @@ def make(toy: Path) -> Make:
         return Experiment(**(TABLE[row].change | fixed | {"model_size": str(toy)} | changes))
 
     return experiment
-
-
-WHOLE = Source.messages
-
-
-def few_messages(source: Source) -> Messages:
-    """Some of the shorter messages of each split: what a count is held against then takes a second."""
-    messages = WHOLE(source)
-    parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
-    return replace(
-        messages, **{name: part[part.text.str.len() < 90][:56].reset_index(drop=True) for name, part in parts.items()}
-    )
 
 
 @pytest.mark.parametrize("row", [1, 3, 4, 5, 11])

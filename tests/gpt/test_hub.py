@@ -47,9 +47,8 @@ def stand_in() -> Iterator[Hub]:
 
 def fetched(server: Hub, cache: Path, *cases: tuple[str, bool], **variables: str) -> tuple[list[Any], str]:
     """What came of each case, and what was written on standard error."""
-    own = {"HF_ENDPOINT": server.endpoint, "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"), "")
-    environment = os.environ | proxies | own | {"ONECHANGE_CACHE": str(cache)} | variables
+    own = server.variables | {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
+    environment = os.environ | own | {"ONECHANGE_CACHE": str(cache)} | variables
     words = [sys.executable, "-c", CHILD, json.dumps([COMMIT, DIGEST, cases])]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

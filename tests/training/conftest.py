@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import MORE, Make, few_messages
+from toy_runs import MORE, Make
+from toys import few_messages
 
 from onechange import Result
 from onechange.data.messages import Source

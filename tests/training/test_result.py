@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_runs import Make, few_messages
+from toy_runs import Make
+from toys import few_messages
 
 from onechange import Result
 from onechange.data.messages import Source

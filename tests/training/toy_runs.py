@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 import torch
 
 from onechange import Result
-from onechange.data.messages import Messages, Source, messages_of
+from onechange.data.messages import messages_of
 from onechange.data.tokens import tokens_of
 from onechange.experiment.experiment import Experiment
 from onechange.training.build import build
@@ -71,19 +69,6 @@ MORE: dict[str, dict[str, Any]] = {
     "random as GPT-2's": {"weights": "random_gpt2", "trainable_layers": "all"},
     "wrong labels": {"label_noise": 0.25},
 }  # fmt: skip
-
-WHOLE = Source.messages
-
-
-@cache
-def few_messages(source: Source) -> Messages:
-    """The shorter pocket messages, with less to validate and to test on; a file as it is."""
-    messages = WHOLE(source)
-    if source.dataset != "pocket":
-        return messages
-    parts = {name: getattr(messages, name) for name in ("train", "val", "test")}
-    short = {name: part[part.text.str.len() < 120].reset_index(drop=True) for name, part in parts.items()}
-    return replace(messages, train=short["train"], val=short["val"][:45], test=short["test"][:60])
 
 
 def assert_same(one: Result, other: Result, tolerance: float = 1e-4) -> None:

@@ -99,6 +99,12 @@ class Source:
         return Messages(self.dataset, ("ham", "spam"), train, val, test, digest, summary)
 
 
+def sizes(n: int) -> tuple[int, int, int]:
+    """How many of ``n`` messages are for training, validation and test: 70/10/20."""
+    train, val = int(n * 0.7), int(n * 0.1)
+    return train, val, n - train - val
+
+
 def cut(n: int, seed: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which of ``n`` messages are for training, validation and test: shuffled by the seed, cut 70/10/20.
 
@@ -109,9 +115,8 @@ def cut(n: int, seed: int, first: int | None = None) -> tuple[np.ndarray, np.nda
             given, the test part is the last.
     """
     order = pd.RangeIndex(n).to_series().sample(frac=1, random_state=seed).to_numpy()
-    train, val = int(n * 0.7), int(n * 0.1)
-    n_test = n - train - val
-    order = np.roll(order, 0 if first is None else n - n_test - first)
+    train, val, test = sizes(n)
+    order = np.roll(order, 0 if first is None else n - test - first)
     return order[:train], order[train : train + val], order[train + val :]
 
 
@@ -122,8 +127,8 @@ def fold(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     the published split itself.
     """
     shuffle, turn = divmod(seed - 123, 5)
-    n_test = n - int(n * 0.7) - int(n * 0.1)
-    return cut(n, 123 + shuffle, max(0, n - (turn + 1) * n_test))
+    *_, test = sizes(n)
+    return cut(n, 123 + shuffle, max(0, n - (turn + 1) * test))
 
 
 def load_messages(

@@ -127,7 +127,7 @@ class Comparison:
         if self.starting is not None:
             stuck.append(f"on the {self.starting.seeds} seeds with which both did: {points(self.starting)}")
         if self.elsewhere is not None:
-            stuck.append(f"for other training sets {interval_of(self.elsewhere)}")
+            stuck.append(f"for other training sets {_interval(self.elsewhere)}")
         return f"{self.change} against {self.base}: {found}" + f" ({'; '.join(stuck)})" * bool(stuck)
 
     @property
@@ -143,10 +143,10 @@ class Comparison:
 
 def points(e: Estimate) -> str:
     """A difference with its interval, in points, for a terminal."""
-    return f"{signed(100 * e.mean)} points {interval_of(e)}"
+    return f"{signed(100 * e.mean)} points {_interval(e)}"
 
 
-def interval_of(e: Estimate) -> str:
+def _interval(e: Estimate) -> str:
     return f"[{signed(100 * e.low)}, {signed(100 * e.high)}]"
 
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from ..data.messages import fold
+from ..data.messages import fold, sizes
 from .runs import LEVEL, Runs, binomial_interval
 
 
@@ -225,7 +225,7 @@ def over(
         N = kept.shape[1]
         if runs.experiment.folds and not splits:
             return estimate_folds(x, kept, tested_by(runs, N), kinds)
-        whole = fold(runs.made["n_messages"], 123)[0].size if runs.experiment.folds else 3.5 * N  # 70 % of all, N 20
+        whole = sizes(runs.made["n_messages"])[0] if runs.experiment.folds else 3.5 * N  # 70 % of all, N 20
         return estimate_splits(x, kept, N / (runs.experiment.train_size or whole), kinds)
 
     e = found(x, 1)

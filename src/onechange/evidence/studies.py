@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Study:
         seeds: how many, from 123 upwards.
         fewer: rows with fewer seeds than that, by their name or the word that it begins with.
         change: what its baseline has otherwise than row 1.
+        listed: whether its rows stand beside the table's in the live table; those of one chapter, or of other splits,
+            do not.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class Study:
     seeds: int
     fewer: dict[str, int] = field(default_factory=lambda: SLOW)
     change: dict[str, Any] = field(default_factory=dict)
+    listed: bool = True
 
     def seeds_of(self, row: str) -> int:
         return self.fewer.get(row, self.fewer.get(row.rpartition("-")[0], self.seeds))
@@ -61,14 +64,14 @@ class Study:
         """The rows with their first seed."""
         return table_rows(BASELINE.but(dataset=self.dataset, **self.change), parse_rows(self.rows), self.scale)
 
-    def portions(self, rows: Iterable[str], seeds: int) -> list[tuple[str, int]]:
+    def portions(self, rows: Mapping[str, Experiment], seeds: int) -> list[tuple[str, int]]:
         """Rows, and how many of their seeds are to be there after each: the order in which it is run and written.
 
         A row's first seed is run by itself, so that its seconds are one run's. Where the seed decides the split, rows
         share what a seed's frozen blocks give, so that it goes seed by seed.
         """
         many = {row: min(seeds, self.seeds_of(row)) for row in rows}
-        if self.change.get("folds"):
+        if not all(e.one_test_set for e in rows.values()):
             return [(row, k) for k in range(1, seeds + 1) for row in many if k <= many[row]]
         return [(row, k) for row in many for k in sorted({1, many[row]})]
 
@@ -95,9 +98,9 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5}),
-    "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, change={"folds": True}),
-    "knobs-uci": Study("uci", "pocket", KNOBS, 20),
-    "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8),
+    "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, {"folds": True}, listed=False),
+    "knobs-uci": Study("uci", "pocket", KNOBS, 20, listed=False),
+    "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8, listed=False),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
     # each run of a processor's hours
     "hours-uci-smollm2": Study("uci", "smollm2", "4,19,13,5,10,11,end-64-random", 2, {"4": 5, "13": 5, "19": 5}),

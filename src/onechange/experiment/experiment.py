@@ -26,7 +26,7 @@ from ..support.files import home
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
-
+LATER: dict[str, Any] = {"folds": False, "head_seed": None, "order_seed": None}
 LORA = ("lora_rank", "lora_alpha", "lora_scaling", "lora_layers")
 PATH = (str, os.PathLike)
 PADDING = ("context_length", "padding_side", "mask_padding")
@@ -314,12 +314,8 @@ class Experiment:
 
 
 def decides(values: dict[str, Any]) -> dict[str, Any]:
-    """Of an experiment's fields those that name a run: a field that came after runs had been stored is left out
-    where it has its default, so that they are still found."""
+    """The fields that name a run: one that came when runs had been stored only where it has not its default."""
     return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
-
-
-LATER: dict[str, Any] = {"folds": False, "head_seed": None, "order_seed": None}
 
 
 @cache

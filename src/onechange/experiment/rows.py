@@ -114,6 +114,9 @@ NAMED = {
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Three decades of learning rates."""
 
+HEADS = tuple(range(123, 131))
+"""Seeds of new layers, each to meet the same orders of the messages."""
+
 for family, home, field, values, change, title, why in (
     ("blocks", "layers", "trainable_blocks", (2, 3, 4), {}, "last {} blocks", "how deep to train"),
     ("rank", "lora", "lora_rank", (1, 2, 4, 8, 16, 32, 64), LORA, "LoRA of rank {}", "what the rank does"),
@@ -127,16 +130,12 @@ for family, home, field, values, change, title, why in (
     ("epochs", "knobs", "num_epochs", (1, 2, 10), {}, "{} epochs", "how often"),
     ("decay", "knobs", "weight_decay", (0, 0.01, 1), {}, "weight decay {}", "how strong"),
     ("noise", "data", "label_noise", (0.1, 0.2, 0.3, 0.4), {}, "{} of the labels wrong", "how wrong they may be"),
+    ("head-1", "knobs", "head_seed", HEADS, {}, "row 1, head {}", "what is the head's chance, what the order's"),
+    ("head-4", "knobs", "head_seed", HEADS, TABLE[4].change, "row 4, head {}", "the same of row 4"),
+    ("head-16", "knobs", "head_seed", HEADS, END, "row 16, head {}", "the same of row 16"),
 ):  # fmt: skip
     for value in values:
         NAMED[f"{family}-{value:g}"] = Row(title.format(f"{value:g}"), home, {**change, field: value}, why=why)
-
-for number in (1, 4, 16):
-    for seed in range(123, 131):
-        why = "what is the new layers' chance, what the order's"
-        NAMED[f"head-{number}-{seed}"] = Row(
-            f"row {number}, head {seed}", "knobs", {**TABLE[number].change, "head_seed": seed}, why=why
-        )
 
 ROWS: dict[int, Experiment] = {number: BASELINE.but(**row.change) for number, row in TABLE.items()}
 """The experiments of the table by their published number."""
