@@ -207,7 +207,8 @@ def build() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser(build: Path) -> Iterator:
+def chromium() -> Iterator[Any]:
+    """One for all tests: a process has one Playwright, whose event loop is then the process's."""
     need(importlib.util.find_spec("playwright"), "playwright is not installed")
     from playwright.sync_api import Error, sync_playwright
 
@@ -217,9 +218,15 @@ def browser(build: Path) -> Iterator:
         try:
             chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
         except Error as error:
-            need(False, f"there is no Chromium to look at the book with: {str(error).splitlines()[0]}")
+            need(False, f"there is no Chromium to look at a page with: {str(error).splitlines()[0]}")
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def browser(build: Path, chromium: Any) -> Any:
+    """Where there is a built book to look at."""
+    return chromium
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,25 +117,19 @@ def test_a_message_stays_text(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_opens_in_a_browser(theme: str, report: Report, tmp_path: Path) -> None:
+def test_it_opens_in_a_browser(theme: str, report: Report, chromium: Any, tmp_path: Path) -> None:
     """In both themes, without a request, an error or a page that is wider than a phone."""
-    playwright = pytest.importorskip("playwright.sync_api")
     path = report.save(tmp_path / "report.html")
-    with playwright.sync_playwright() as p:
-        try:
-            browser = p.chromium.launch(args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"there is no Chromium: {str(error).splitlines()[0]}")
-        page = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=theme).new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: asked.append(str(error)))
-        page.goto(path.as_uri())
-        assert asked == [path.as_uri()]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 30)"
-        assert dark == (theme == "dark")
-        browser.close()
+    page = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=theme)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: asked.append(str(error)))
+    page.goto(path.as_uri())
+    assert asked == [path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 30)"
+    assert dark == (theme == "dark")
+    page.close()
 
 
 def test_in_a_notebook_it_shows_itself(report: Report) -> None:

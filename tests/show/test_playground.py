@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import FLAGS, need
+from pages import need
 from pressed import PLAYGROUND, SCREEN
 
 PRESS = """
@@ -84,24 +82,10 @@ def lab(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(request: pytest.FixtureRequest) -> Iterator[Any]:
-    need(importlib.util.find_spec("playwright"), "playwright is not installed")
-    from playwright.sync_api import Error, sync_playwright
-
-    try:  # a process has one Playwright: where other tests have opened the book, theirs
-        asyncio.get_running_loop()
-        yield request.getfixturevalue("browser").new_page(viewport=SCREEN)
-        return
-    except RuntimeError:
-        pass
-    found = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        except Error as error:
-            need(False, f"there is no Chromium to open JupyterLab with: {str(error).splitlines()[0]}")
-        yield browser.new_page(viewport=SCREEN)
-        browser.close()
+def page(chromium: Any) -> Iterator[Any]:
+    page = chromium.new_page(viewport=SCREEN)
+    yield page
+    page.close()
 
 
 @pytest.mark.slow
