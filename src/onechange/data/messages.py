@@ -14,7 +14,7 @@ from ..support.cache import sha256
 from ..support.errors import UsageError
 from ..support.package import POCKET
 from .own import split_file, summary_of
-from .uci import UCI_FILE, uci_file, uci_is_here
+from .uci import UCI_FILE, uci_file, uci_is_here, uci_messages
 
 POCKET_MESSAGES = POCKET / "messages.tsv"
 
@@ -167,8 +167,7 @@ def messages_of(e: Experiment) -> Messages:
 
 def _uci() -> pd.DataFrame:
     """The published protocol: as many ham as spam, shuffled (and once more before they are cut)."""
-    path = uci_file()
-    frame = pd.read_csv(path, sep="\t", header=None, names=["label", "text"])
+    frame = uci_messages()
     spam = frame[frame.label == "spam"]
     ham = frame[frame.label == "ham"].sample(len(spam), random_state=123)
     return pd.concat([ham, spam]).sample(frac=1, random_state=123).reset_index(drop=True)

@@ -6,6 +6,8 @@ import contextlib
 import zipfile
 from pathlib import Path
 
+import pandas as pd
+
 from ..support.cache import check, download, root, sha256
 from ..support.errors import UsageError
 from ..support.files import write_atomically
@@ -40,6 +42,11 @@ def uci_file() -> Path:
         write_atomically(path, lambda temporary: Path(temporary).write_bytes(file.read(UCI_MEMBER)))
     check(path, UCI_FILE)
     return path
+
+
+def uci_messages() -> pd.DataFrame:
+    """All of the collection, ``label`` and ``text``, read as the publisher reads it."""
+    return pd.read_csv(uci_file(), sep="\t", header=None, names=["label", "text"])
 
 
 def uci_is_here() -> bool:

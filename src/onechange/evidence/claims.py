@@ -19,7 +19,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..support.signs import MINUS, interval
+from ..support.signs import MINUS
 from .compare import Comparison, difference
 from .runs import LEVEL, Runs
 
@@ -110,8 +110,7 @@ class Finding:
 
 def numbers(c: Comparison) -> str:
     """A difference in points with its interval, in figures."""
-    d = c.difference
-    return interval(100 * d.mean, 100 * d.low, 100 * d.high)
+    return c.difference.printed
 
 
 CLAIMS = (

@@ -30,6 +30,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from ..data.messages import fold, sizes
+from ..support.signs import interval
 from .runs import LEVEL, Runs, binomial_interval
 
 
@@ -91,6 +92,11 @@ class Estimate:
         half = float(stdtrit(self.df, (1 + level) / 2)) * self.se if self.se else 0.0
         down, up = zip((half, half), *(stalls.at(level) for stalls in self.stalls), strict=True)
         return replace(self, low=self.mean - math.hypot(*down), high=self.mean + math.hypot(*up))
+
+    @property
+    def printed(self) -> str:
+        """A difference in points with its interval, for a page."""
+        return interval(100 * self.mean, 100 * self.low, 100 * self.high)
 
     @property
     def p(self) -> float:

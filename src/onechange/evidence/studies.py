@@ -22,13 +22,13 @@ import tyro
 
 from ..data.baselines import write_leakage
 from ..experiment.experiment import BASELINE, Experiment
-from ..experiment.rows import parse_rows
+from ..experiment.rows import RATES, parse_rows
 from ..support.errors import UsageError
 from ..support.package import RESULTS
 from ..support.progress import progress_bar, tell
 from ..training.device import choose_device
 from ..training.store import shared
-from .runs import Runs, runs_of, write
+from .runs import Runs, runs_of, stored, write
 from .study import Store, jobs_of, run_study, table_rows
 
 SLOW = {"9": 5, "12": 5}
@@ -45,6 +45,7 @@ class Study:
         seeds: how many, from 123 upwards.
         fewer: rows with fewer seeds than that, by their name or the word that it begins with.
         change: what its baseline has otherwise than row 1.
+        rates_from: the study that chose each row's learning rate, see :func:`own_rates`.
         listed: whether its rows stand beside the table's in the live table; those of one chapter, or of other splits,
             do not.
     """
@@ -55,14 +56,23 @@ class Study:
     seeds: int
     fewer: dict[str, int] = field(default_factory=lambda: SLOW)
     change: dict[str, Any] = field(default_factory=dict)
+    rates_from: str | None = None
     listed: bool = True
 
     def seeds_of(self, row: str) -> int:
         return self.fewer.get(row, self.fewer.get(row.rpartition("-")[0], self.seeds))
 
     def experiments(self) -> dict[str, Experiment]:
-        """The rows with their first seed."""
-        return table_rows(BASELINE.but(dataset=self.dataset, **self.change), parse_rows(self.rows), self.scale)
+        """The rows with their first seed.
+
+        Raises:
+            UsageError: if the study that chooses their rates was not made yet.
+        """
+        rows = table_rows(BASELINE.but(dataset=self.dataset, **self.change), parse_rows(self.rows), self.scale)
+        if self.rates_from is None:
+            return rows
+        rates = own_rates(stored(self.rates_from), rows)
+        return {row: e.but(learning_rate=rates[row]) for row, e in rows.items()}
 
     def portions(self, rows: Mapping[str, Experiment], seeds: int) -> list[tuple[str, int]]:
         """Rows, and how many of their seeds are to be there after each: the order in which it is run and written.
@@ -90,6 +100,15 @@ FOLDS = "0,1-4,13-17,19"
 KNOBS = "1,epochs,decay,first-rate,end-rate,layer-rate,open-rate,batch"
 """What the table held fixed, and rates for four more of its rows."""
 
+TUNED = "1-4,13-17,19"
+CHOICES = ",".join(
+    f"{family}-{rate:g}"
+    for family in ("rate", "first-rate", "layer-rate", "two-rate", "full-rate", "alone-rate", "eight-rate", "end-rate",
+                   "open-rate", "mean-rate")
+    for rate in RATES[3:]
+)  # fmt: skip
+"""Those rows, and four rates for each: 0.3, 1, 3 and 10 times the pocket family's."""
+
 SMOLLM2 = "0,1-3,14-18,end-64"
 """Of the rows that make sense on one model of another kind, those that freeze most of it."""
 
@@ -99,6 +118,9 @@ STUDIES = {
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5}),
     "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, {"folds": True}, listed=False),
+    # three splits on which nothing else is ever run choose the rates
+    "choices-uci": Study("uci", "pocket", CHOICES, 3, {}, {"folds": True, "seed": 1123}, listed=False),
+    "tuned-uci": Study("uci", "pocket", TUNED, 20, {}, {"folds": True}, "choices-uci", listed=False),
     "knobs-uci": Study("uci", "pocket", KNOBS, 20, listed=False),
     "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8, listed=False),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
@@ -127,6 +149,21 @@ def best_rate(study: dict[str, Runs]) -> float:
         return round(float(val.mean()), 6), -float(loss.mean())
 
     return max(by_rate, key=merit)
+
+
+def own_rates(study: Mapping[str, Runs], rows: Mapping[str, Experiment]) -> dict[str, float]:
+    """Of each row the learning rate that a study of several chooses, by a rule that was fixed before it ran.
+
+    The lowest mean over its seeds of the last validation losses. Test messages have no say.
+    """
+    losses: dict[str, dict[float, float]] = {row: {} for row in rows}
+    for runs in study.values():
+        tried = runs.experiment.resolved()
+        for row, e in rows.items():
+            if not tried.diff(e.resolved().but(seed=tried.seed, learning_rate=tried.learning_rate)):
+                assert tried.learning_rate is not None  # resolved
+                losses[row][tried.learning_rate] = float(runs.losses[:, -1, 1].mean())
+    return {row: min(found, key=found.__getitem__) for row, found in losses.items()}
 
 
 def make(name: str, seeds: int, store: Store, target: Path, device: str, workers: int = 1) -> dict[str, Runs]:
