@@ -30,7 +30,7 @@ def test_there_are_results() -> None:
     """The book has something to show, and no file that no command makes."""
     assert "table-uci" in FILES
     others = {path.stem for path in RESULTS[1].glob("*.json")} - set(FILES)
-    assert others <= {"leakage", "speed", "bench", "coverage"}
+    assert others <= {"leakage", "speed", "bench", "coverage", "alarms"}
 
 
 @each_study

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ ROWS = ("0b", "0c", "1", "4", "14", "16", "17", "19")
 SEEDS = tuple(range(123, 128))
 """One rotation of the split."""
 FLOAT = np.dtype("<f2")
+GATHERED = 747 / 5572
+"""How much of the UCI collection is spam, as it was gathered."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Alarms:
         return f"{self.row} {row_of(self.row).title}"
 
     def thresholds(self, recall: float) -> np.ndarray:
-        """``(S,)``: the log-odds from which on a run finds this share of the spam of its own test part."""
-        return np.array([np.quantile(one, 1 - recall, method="lower") for one in self.spam])
+        """``(S,)``: the highest log-odds from which on a run finds this share of the spam of its own test part."""
+        return np.array([np.sort(one)[-math.ceil(round(recall * len(one), 9))] for one in self.spam])
 
     def rate(self, recall: float | None = None) -> Estimate:
         """The share of honest messages taken for spam, with its interval over runs and messages.
@@ -75,8 +78,16 @@ class Alarms:
         Args:
             recall: find this share of the spam; unless given, a message is spam if that is the likelier answer.
         """
-        above = 0.0 if recall is None else self.thresholds(recall)[:, None]
-        return estimate((self.honest >= above).astype(float))
+        e = estimate(self.alarms(recall).astype(float))
+        return replace(e, low=max(0.0, e.low))  # no share is less than none
+
+    def beyond(self, other: Alarms) -> Estimate:
+        """How much larger that share is than another row's, on the same messages and the same turns of the split."""
+        return estimate(self.alarms().astype(float) - other.alarms())
+
+    def alarms(self, recall: float | None = None) -> np.ndarray:
+        """``(S, N)``: whether a run takes an honest message for spam."""
+        return self.honest >= (0.0 if recall is None else self.thresholds(recall)[:, None])
 
     @property
     def recall(self) -> float:
@@ -91,7 +102,7 @@ class Alarms:
     @cached_property
     def roc(self) -> list[tuple[float, float]]:
         """Points of the curve, alarms against recall as fractions, the mean of the runs."""
-        return [(self.rate(recall).mean, recall) for recall in np.linspace(0.8, 1.0, 41).tolist()]
+        return [(self.rate(recall).mean, recall) for recall in np.linspace(0.7, 0.98, 29).tolist()]
 
     def precision(self, share: float) -> float:
         """How many of 1 alarms are spam where this share of all messages is."""

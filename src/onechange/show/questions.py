@@ -13,6 +13,7 @@ import torch
 from ..cost.plan import make_plan
 from ..data.messages import load_messages
 from ..data.tokens import encode
+from ..evidence.alarms import stored_alarms
 from ..evidence.claims import CLAIMS, findings
 from ..evidence.compare import difference
 from ..evidence.intervals import Estimate, accuracy
@@ -151,6 +152,11 @@ def holding() -> Answer:
     return counted(counts(findings(stored("table-uci")))["holds"])
 
 
+def alarmed() -> Answer:
+    """How often the baseline takes an honest message for spam, on those that no part of the split uses."""
+    return percent(stored_alarms()["1"].rate())
+
+
 MESSAGES = len(load_messages("pocket").train)
 CONCLUSIONS = sum(not claim.control for claim in CLAIMS)
 UCI = "on the UCI messages and over all stored seeds"
@@ -210,6 +216,13 @@ BOOK = (
         (0, CONCLUSIONS),
         1,
         CONCLUSIONS,
+    ),
+    Question(
+        "false alarms",
+        "alarms",
+        "Of a hundred honest UCI messages that no run has seen, how many does the baseline take for spam?",
+        alarmed,
+        step=0.1,
     ),
     Question(
         "rates",
