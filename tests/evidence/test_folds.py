@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,16 @@ def test_rows_are_compared_over_the_folds() -> None:
     assert difference(made_up("1", base.right), made_up("2", change.right)).elsewhere is None
     with pytest.raises(UsageError, match="not tested on the same messages"):
         difference(base, made_up("2", change.right))
+
+
+def test_where_some_runs_did_not_start_those_that_did_are_compared_over_their_own_folds() -> None:
+    """What is said of them is what is said of a study that has them alone."""
+    rng = np.random.default_rng(6)
+    tested = np.array([fold(1494, 123 + k)[2] for k in range(10)])
+    base, change = (rotated(answers(rng, tested, 0.2, 1.5), row) for row in "12")
+    change.right[3:5] = rng.random((2, tested.shape[1])) < 0.5
+    change = replace(change, train=np.where(np.isin(np.arange(10), [3, 4]), 0.5, 1.0))
+    began = [seed for k, seed in enumerate(change.seeds) if k not in (3, 4)]
+    c = difference(base, change)
+    assert c.starting == difference(base.of(began), change.of(began)).difference
+    assert c.difference.high - c.difference.low > c.starting.high - c.starting.low
