@@ -44,6 +44,15 @@ def test_names_of_one_experiment_have_its_most_seeds(results: Path) -> None:
     assert len(stored("table")["1"].seeds) == 2, "the table too has the larger set"
 
 
+def test_a_study_on_seeds_of_its_own_keeps_its_runs(results: Path) -> None:
+    """Such as one that chooses rates, however many runs of the same experiment others have."""
+    own = replace(row("rate-0.001", 2, 0.6), seeds=[1123, 1124])
+    write(results / "choices.json", {"rate-0.001": own})
+    write(results / "table.json", {"1": row("1", 5, 0.9)})
+    assert stored("choices")["rate-0.001"].seeds == [1123, 1124]
+    assert len(stored("table")["1"].seeds) == 5
+
+
 @pytest.mark.parametrize("other", [{"messages_sha256": "n"}, {"weights_sha256": "v"}, {"precision": "bf16"}])
 def test_other_messages_weights_or_numbers_are_another_experiment(results: Path, other: dict[str, str]) -> None:
     write(results / "beyond.json", {"rank-16": row("rank-16", 2)})

@@ -207,23 +207,28 @@ def _pack(runs: Runs) -> dict[str, Any]:
 def stored(name: str) -> dict[str, Runs]:
     """A study of the book by its name, such as ``"table-uci"``: row to :class:`Runs`.
 
-    One experiment has one set of runs, whatever names it has and whichever studies hold it: the one with most seeds,
-    of two alike the one of the published row. So ``rank-16`` has the runs of row 11, ``blocks-2`` those of row 4.
+    One experiment has one set of runs, whatever names it has and whichever studies hold it: of those that have all of
+    this study's seeds the one with most, of two alike that of the published row. So ``rank-16`` has row 11's runs,
+    ``blocks-2`` row 4's.
 
     Raises:
         UsageError: if there is none of that name.
     """
     study = stored_json(name)
-    best: dict[tuple, dict[str, Any]] = {}
-    others = [item for other in studies_here().values() for item in other.items()]
-    for row, line in [*study.items(), *others]:
-        same = _same(row, line)
-        if same not in best or _rank(row, line) > _rank(best[same]["row"], best[same]):
-            best[same] = line | {"row": row}
+    sets: dict[tuple, list[tuple[str, dict[str, Any]]]] = {}
+    for row, line in [*study.items(), *(item for other in studies_here().values() for item in other.items())]:
+        sets.setdefault(_same(row, line), []).append((row, line))
     return {
-        row: replace(_unpack(row, best[_same(row, line)]), experiment=Experiment.recall(line["experiment"]))
+        row: replace(_unpack(row, _most(row, line, sets)), experiment=Experiment.recall(line["experiment"]))
         for row, line in study.items()
     }
+
+
+def _most(row: str, line: dict[str, Any], sets: dict[tuple, list[tuple[str, dict[str, Any]]]]) -> dict[str, Any]:
+    """Of the sets of runs of a row's experiment the largest that has all of its seeds."""
+    own = set(line["seeds"])
+    whole = [(name, other) for name, other in sets[_same(row, line)] if own <= set(other["seeds"])]
+    return max(whole, key=lambda found: (len(found[1]["seeds"]), found[0].isdecimal()))[1]
 
 
 def _same(row: str, line: dict[str, Any]) -> tuple:
@@ -233,10 +238,6 @@ def _same(row: str, line: dict[str, Any]) -> tuple:
         e |= {"trainable_layers": "last_block", "trainable_blocks": 2}
     method = row if is_baseline(row) else ""
     return method, *(made.get(x) for x in ("messages_sha256", "weights_sha256", "precision")), tuple(sorted(e.items()))
-
-
-def _rank(row: str, line: dict[str, Any]) -> tuple[int, bool]:
-    return len(line["seeds"]), row.isdecimal()
 
 
 def studies_here() -> dict[str, dict[str, Any]]:

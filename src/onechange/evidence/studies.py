@@ -117,7 +117,7 @@ STUDIES = {
     "table-pocket": Study("pocket", "pocket", "0,1-19", 20),
     "beyond-uci": Study("uci", "pocket", BEYOND, 20, dict.fromkeys(EVERY_BLOCK, 5)),
     "table-uci-smollm2": Study("uci", "smollm2", SMOLLM2, 20, {"14": 5, "15": 5}),
-    "folds-uci": Study("uci", "pocket", FOLDS, 5, {}, {"folds": True}, listed=False),
+    "folds-uci": Study("uci", "pocket", FOLDS, 20, {}, {"folds": True}, listed=False),
     # three splits on which nothing else is ever run choose the rates
     "choices-uci": Study("uci", "pocket", CHOICES, 3, {}, {"folds": True, "seed": 1123}, listed=False),
     "tuned-uci": Study("uci", "pocket", TUNED, 20, {}, {"folds": True}, "choices-uci", listed=False),
