@@ -17,7 +17,7 @@ from onechange.evidence.runs import runs_of, stored, write
 from onechange.evidence.studies import STUDIES, make
 from onechange.evidence.study import Store
 from onechange.experiment.experiment import Experiment
-from onechange.experiment.rows import TABLE, row_of
+from onechange.experiment.rows import TABLE, is_baseline, row_of
 from onechange.gpt.checkpoint import find
 from onechange.support.package import RESULTS
 
@@ -43,7 +43,7 @@ def test_a_stored_result_is_of_an_experiment_that_exists(name: str) -> None:
         assert runs.experiment == today, f"{name}, row {row}: make results again"
         assert runs.experiment == Experiment(**today.to_dict())
         assert runs.made["messages_sha256"] == (UCI_FILE if today.dataset == "uci" else Source("pocket").digest)
-        if not runs.fixed and today.weights == "pretrained" and today.scale == "pocket":
+        if not is_baseline(row) and today.weights == "pretrained" and today.scale == "pocket":
             assert runs.made["weights_sha256"] == find(today.model_size).digest
 
 
@@ -68,7 +68,7 @@ def test_a_stored_result_is_whole(name: str) -> None:
 def test_stored_curves_come_down(name: str) -> None:
     """Training that did nothing would be a broken run: the mean training loss ends below where it began."""
     for row, runs in stored(name).items():
-        if not runs.fixed and runs.experiment.learning_rate >= 1e-4:
+        if not is_baseline(row) and runs.experiment.learning_rate >= 1e-4:
             curve = runs.curve("train")["mean"]
             assert curve.iloc[-1] < curve.iloc[0] or len(curve) == 1, row  # forty steps are looked at once
 

@@ -282,5 +282,6 @@ def _unpack(row: str, line: dict[str, Any]) -> Runs:
     for name in ("right", "seen"):
         arrays[name] = np.array([[int(x) for x in text] for text in line[name]], dtype=np.int8)
     arrays["right"] = arrays["right"].astype(bool)
+    arrays["losses"] = arrays["losses"].reshape(len(line["seeds"]), len(line["steps"]), 2)  # a baseline has no steps
     rest = {name: line[name] for name in ("n_trainable", "seeds", "steps", "examples", "failed", "made")}
     return Runs(row, Experiment.recall(line["experiment"]), **rest, **arrays)
