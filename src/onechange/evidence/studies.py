@@ -120,7 +120,7 @@ STUDIES = {
     "folds-uci": Study("uci", "pocket", FOLDS, 20, {}, {"folds": True}, listed=False),
     # three splits on which nothing else is ever run choose the rates
     "choices-uci": Study("uci", "pocket", CHOICES, 3, {}, {"folds": True, "seed": 1123}, listed=False),
-    "tuned-uci": Study("uci", "pocket", TUNED, 20, {}, {"folds": True}, "choices-uci", listed=False),
+    "tuned-uci": Study("uci", "pocket", TUNED, 5, {}, {"folds": True}, "choices-uci", listed=False),
     "knobs-uci": Study("uci", "pocket", KNOBS, 20, listed=False),
     "crossed-uci": Study("uci", "pocket", "head-1,head-16", 8, listed=False),
     "rates-smollm2": Study("uci", "smollm2", "end-rate,rate", 3),
