@@ -32,7 +32,7 @@ from ..data.uci import UCI_FILE, uci_messages
 from ..experiment.experiment import BASELINE, Experiment
 from ..experiment.rows import row_of
 from ..support.errors import UsageError
-from ..support.files import write_atomically
+from ..support.files import write_records
 from ..support.package import RESULTS
 from ..support.progress import progress_bar
 from ..training.device import choose_device
@@ -187,14 +187,7 @@ def main(target: Path = RESULTS[1], device: str = "auto") -> None:
         for one in made(file, device):
             runs.append(one)
             bar.update()
-            write(file, about, runs)
-
-
-def write(file: Path, about: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    """The runs so far, a line each."""
-    lines = ",\n  ".join(map(json.dumps, runs))
-    text = f'{{"about": {json.dumps(about)},\n "runs": [\n  {lines}\n ]}}\n'
-    write_atomically(file, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+            write_records(file, about, "runs", runs)
 
 
 if __name__ == "__main__":

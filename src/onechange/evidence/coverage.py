@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
@@ -25,7 +24,7 @@ from scipy.special import expit
 
 from ..experiment.experiment import BASELINE
 from ..support.errors import UsageError
-from ..support.files import write_atomically
+from ..support.files import write_records
 from ..support.package import RESULTS
 from ..support.progress import progress_bar
 from .compare import Comparison, difference, swap_test
@@ -197,20 +196,12 @@ def main(draws: int = 400, target: Path = RESULTS[1]) -> None:
     file, cells = target / "coverage.json", []
     there = json.loads(file.read_text(encoding="utf-8"))["cells"] if file.exists() else []
     done = {(cell["kind"], cell["seeds"]): cell for cell in there if cell["draws"] == draws}
+    about = {"messages": MESSAGES, "mean of runs that start": LEVEL_OF_STARTED, "difficulty, logits": HARDER}
     for name in progress_bar(True, iterable=list(KINDS), unit="kind", desc="coverage"):
         for S in SEEDS:
             cell = done.get((name, S)) or asdict(simulate(name, S, draws))
             cells.append({k: round(v, 4) if isinstance(v, float) else v for k, v in cell.items()})
-            write(file, cells)
-
-
-def write(file: Path, cells: list[dict[str, Any]]) -> None:
-    """The cells so far, a line each."""
-    about = {"messages": MESSAGES, "mean of runs that start": LEVEL_OF_STARTED, "difficulty, logits": HARDER}
-    lines = ",\n  ".join(map(json.dumps, cells))
-    text = f'{{"about": {json.dumps(about)},\n "cells": [\n  {lines}\n ]}}\n'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+            write_records(file, about, "cells", cells)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +59,10 @@ def sync(folder: Path) -> None:
 def digest_of(record: dict[str, Any]) -> str:
     """SHA-256 of what a record says, whatever the order of its fields."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def write_records(path: Path, about: Mapping[str, Any], name: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON file of ``about``, what the records are of, and under ``name`` the records, a line each."""
+    lines = ",\n  ".join(map(json.dumps, records))
+    text = f'{{"about": {json.dumps(about)},\n "{name}": [\n  {lines}\n ]}}\n'
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
