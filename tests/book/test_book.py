@@ -242,6 +242,15 @@ def test_answers_are_folded_until_asked_for(server: str, visit: Callable) -> Non
 
 
 @pytest.mark.book
+def test_numbers_are_written_for_readers(build: Path) -> None:
+    """Not as Python shows them: no ``np.int64(1)``, no number in the quotation marks of a string."""
+    shown = re.compile(r"np\.\w+\(|‘[-−+\d.,%\[\] ]+’")
+    for page in sorted(build.glob("*.html")):
+        text = re.sub(r"<(script|pre|code|style).*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert shown.findall(text) == [], page.name
+
+
+@pytest.mark.book
 def test_every_link_inside_the_book_leads_somewhere(build: Path) -> None:
     class Page(HTMLParser):
         def __init__(self, path: Path) -> None:
