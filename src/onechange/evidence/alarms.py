@@ -16,7 +16,6 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +98,10 @@ class Alarms:
         """Under the ROC curve, the mean of the runs: how often a spam message is ranked above an honest one."""
         return float(np.mean([_above(spam, honest) for spam, honest in zip(self.spam, self.honest, strict=True)]))
 
-    @cached_property
+    @property
     def roc(self) -> list[tuple[float, float]]:
         """Points of the curve, alarms against recall as fractions, the mean of the runs."""
-        return [(self.rate(recall).mean, recall) for recall in np.linspace(0.7, 0.98, 29).tolist()]
+        return [(float(self.alarms(recall).mean()), recall) for recall in np.linspace(0.7, 0.98, 29).tolist()]
 
     def precision(self, share: float) -> float:
         """How many of 1 alarms are spam where this share of all messages is."""

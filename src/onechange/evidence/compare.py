@@ -196,7 +196,7 @@ def difference(base: Runs, change: Runs, clean: bool = False) -> Comparison:
     single = len(d) == 1 and not (base.fixed and change.fixed)
     words = tuple(f"{row.row}: {row.stuck}" for row in (one, other) if row.stuck)
     both = began(one) & began(other)
-    started = one.of([seed for seed, began in zip(one.seeds, both, strict=True) if began])
+    started = one.of([seed for seed, start in zip(one.seeds, both, strict=True) if start])
     starting = over(d[both], kept[both], started) if losses and both.sum() > 1 else None
     elsewhere = over(d, kept, one, losses, splits=True) if one.experiment.folds and len(d) > 1 else None
     return Comparison(base.label, change.label, found, p, p, 1, single, words, starting, elsewhere)
